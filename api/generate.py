@@ -1,0 +1,50 @@
+"""POST /api/generate: a prompt or a conversation in, an answer out, from whichever provider serves this caller."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from lib.app import current
+from lib.errors import FieldError, Forbidden
+from lib.http.access import Caller
+from lib.http.endpoint import Call, Endpoint
+from lib.http.generate_request import GenerateRequest, read_generate_request
+from lib.http.generation import Generation, wanted_form
+from lib.router.plan import Choice
+from lib.router.router import Context
+from lib.telemetry.events import Subject
+
+
+async def generate(call: Call) -> Response:
+    """Answer as JSON, plain text or the AI SDK's UI message stream (see wanted_form)."""
+    caller = call.app.access.identify(call.request)
+    body = read_generate_request(call.json())
+    request = body.chat()
+    flag = await call.app.flags.provider(caller.id)
+    answer = call.app.router.get_completion(flag, request, Context(choice(body, caller)))
+    subject = Subject(
+        request_id=call.id,
+        caller_id=caller.id,
+        caller_kind=caller.kind,
+        route="/api/generate",
+        flag=flag,
+        prompt_characters=request.characters,
+        metadata=body.metadata,
+    )
+    generation = Generation(answer, call.app.recorder, subject, call.arrived_at)
+    response = await generation.respond(wanted_form(call.request.headers.get("accept"), stream=body.stream))
+    if caller.set_cookie is not None:
+        response.headers.append("set-cookie", caller.set_cookie)
+    return response
+
+
+def choice(body: GenerateRequest, caller: Caller) -> Choice:
+    """The provider and model that the caller asks for, where it may."""
+    asked = Choice(*(None if value == "auto" else value for value in (body.provider, body.model)))
+    if asked != Choice() and not caller.may_choose_model:
+        path = "provider" if asked.provider else "model"
+        raise Forbidden("Only callers with an API key may choose.", errors=(FieldError(path, "leave it out"),))
+    return asked
+
+
+app = Endpoint(current, POST=generate)

@@ -1,0 +1,201 @@
+"""Every error that the product raises on purpose.
+
+AppError                      what a caller is told: status, code, message
+├── InvalidRequest       422  the body does not fit the contract (fields in `errors`)
+├── BadRequest           400  the body is not JSON
+├── Unauthorized         401  no identity, or one that does not hold
+├── Forbidden            403  known, but may not
+├── NotFound             404
+├── MethodNotAllowed     405
+├── PayloadTooLarge      413
+├── UnsupportedMediaType 415
+├── Interrupted          502  the answer broke off after its first token
+└── NoProvider           503  no provider could answer
+
+ProviderError                 what an adapter saw; the router decides what follows from it
+├── ConnectionFailed          no connection, or lost before the answer began
+├── TimedOut                  the provider kept silent longer than it may
+├── Overloaded                5xx, 408, 409, 425, 498
+├── RateLimited               429
+├── CredentialsRejected       401, 403
+├── QuotaExhausted            402, or 429 with a code that says so
+├── ModelUnavailable          404, 410
+├── RequestRejected           400, 413, 422: the request itself
+│   ├── ContextTooLong
+│   └── ContentRefused
+└── BrokenStream              the answer's bytes make no sense, or end too early
+
+The text of a ProviderError is ours. What the provider wrote never enters it: it may hold a prompt or a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that was wrong: its path in the body (`messages[0].content`) and what is expected of it."""
+
+    path: str
+    message: str
+
+
+class AppError(Exception):
+    """An error with a status and a stable code; its message may be shown to the caller."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+        self.headers = headers or {}
+
+
+class InvalidRequest(AppError):
+    """The body does not fit the contract."""
+
+    status, code = 422, "invalid_request"
+
+
+class BadRequest(AppError):
+    """The body cannot be read at all."""
+
+    status, code = 400, "invalid_json"
+
+
+class Unauthorized(AppError):
+    """No identity, or one that does not hold."""
+
+    status, code = 401, "unauthorized"
+
+
+class Forbidden(AppError):
+    """The caller is known but may not do this."""
+
+    status, code = 403, "forbidden"
+
+
+class NotFound(AppError):
+    """There is nothing at this path."""
+
+    status, code = 404, "not_found"
+
+
+class MethodNotAllowed(AppError):
+    """The path exists, the method does not."""
+
+    status, code = 405, "method_not_allowed"
+
+
+class PayloadTooLarge(AppError):
+    """The body is larger than the edge takes."""
+
+    status, code = 413, "payload_too_large"
+
+
+class UnsupportedMediaType(AppError):
+    """The body is not sent as JSON."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class Interrupted(AppError):
+    """The answer broke off after its first token and could not be continued."""
+
+    status, code = 502, "stream_interrupted"
+
+
+class NoProvider(AppError):
+    """No provider could answer."""
+
+    status, code = 503, "no_provider_available"
+
+
+class ProviderError(Exception):
+    """What went wrong at a provider; `code` is ours and stable, `status` is the provider's HTTP status if any."""
+
+    code = "provider_error"
+
+    def __init__(self, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(self.code)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class ConnectionFailed(ProviderError):
+    """No connection to the provider, or lost before the answer began."""
+
+    code = "connection_failed"
+
+
+class TimedOut(ProviderError):
+    """The provider kept silent longer than it may."""
+
+    code = "timeout"
+
+
+class Overloaded(ProviderError):
+    """The provider failed on its side (5xx and the like)."""
+
+    code = "provider_unavailable"
+
+
+class RateLimited(ProviderError):
+    """The provider throttles us; `retry_after_s` says for how long, if it told."""
+
+    code = "rate_limited"
+
+
+class CredentialsRejected(ProviderError):
+    """The provider does not accept our key."""
+
+    code = "credentials_rejected"
+
+
+class QuotaExhausted(ProviderError):
+    """Our account with the provider is out of money or quota."""
+
+    code = "quota_exhausted"
+
+
+class ModelUnavailable(ProviderError):
+    """The provider does not offer this model to us."""
+
+    code = "model_unavailable"
+
+
+class RequestRejected(ProviderError):
+    """The provider says that the request itself is wrong: another provider would say so too."""
+
+    code = "request_rejected"
+
+
+class ContextTooLong(RequestRejected):
+    """The conversation is longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class ContentRefused(RequestRejected):
+    """The provider's content filter refused the prompt."""
+
+    code = "content_refused"
+
+
+class BrokenStream(ProviderError):
+    """The answer's bytes make no sense, or it ended before it was complete."""
+
+    code = "broken_stream"

@@ -1,0 +1,106 @@
+"""Request bodies: read up to a limit, parsed as JSON, free of what no later part can store or encode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+import orjson
+from starlette.types import Receive
+
+from lib.errors import BadRequest, FieldError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Below the platform's own 4.5 MB, so that the error is ours."""
+MAX_DEPTH = 64
+
+Path = tuple[str | int, ...]
+
+
+async def read_body(receive: Receive, content_length: str | None) -> bytes | None:
+    """The whole body, or None when the client left. Raises PayloadTooLarge, at once where the length says so."""
+    if content_length is not None and content_length.isdecimal() and int(content_length) > MAX_BODY_BYTES:
+        raise _too_large()
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse_json(body: bytes, content_type: str | None) -> object:
+    """The body's JSON value. Raises UnsupportedMediaType, BadRequest or, naming the field, InvalidRequest."""
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        # A form's content types would also let other sites' pages post without asking first (CORS).
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    try:
+        value: object = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        _refuse_surrogates(body)
+        raise BadRequest(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from error
+    # The walk is needed only where an escaped NUL or enough brackets are there at all.
+    if b"\\u0000" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        _refuse_fields(value)
+    return value
+
+
+def field_path(path: Sequence[str | int]) -> str:
+    """A path in a body as people write it: `messages[0].content`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _refuse_surrogates(body: bytes) -> None:
+    """Where orjson failed, see whether half a surrogate pair is why: then the field can be named."""
+    if b"\\ud" not in body.lower():
+        return
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    _refuse_fields(value)
+
+
+def _refuse_fields(value: object) -> None:
+    for path, message in _unfit(value):
+        where = field_path(path)
+        raise InvalidRequest(f"{where} {message}.", errors=(FieldError(where, message),))
+
+
+def _unfit(value: object) -> Iterator[tuple[Path, str]]:
+    """Strings with a NUL or half a surrogate pair, and what lies deeper than MAX_DEPTH; without recursion."""
+    todo: list[tuple[Path, object]] = [((), value)]
+    while todo:
+        path, item = todo.pop()
+        if isinstance(item, str):
+            if "\x00" in item:
+                yield path, "holds a NUL character"
+            elif not _is_encodable(item):
+                yield path, "holds half of a surrogate pair"
+        elif isinstance(item, dict | list):
+            if len(path) >= MAX_DEPTH:
+                yield path[:3], f"is nested deeper than {MAX_DEPTH} levels"
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            todo.extend(((*path, key), child) for key, child in pairs)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body may hold {MAX_BODY_BYTES // 1024 // 1024} MB at most.")

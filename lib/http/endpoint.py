@@ -1,0 +1,189 @@
+"""An ASGI app around the handlers of one path: ids, access across origins, errors, callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lib.errors import AppError, MethodNotAllowed
+from lib.http.body import parse_json, read_body
+from lib.http.problem import problem
+from lib.ids import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from lib.app import App
+
+CORS_HEADERS = ("authorization", "content-type", "idempotency-key", "x-requested-with")
+CORS_EXPOSED = ("x-request-id", "retry-after")
+log = logging.getLogger("endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on its way through a handler; `arrived_at` is the event loop's clock, in seconds."""
+
+    id: str
+    app: App
+    request: Request
+    body: bytes
+    arrived_at: float
+
+    def json(self) -> object:
+        """The body's JSON value."""
+        return parse_json(self.body, self.request.headers.get("content-type"))
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class Endpoint:
+    """Serves one path: a handler per method, given by name (`Endpoint(current, POST=generate)`).
+
+    Every answer carries `x-request-id`; what a handler raises becomes a problem; when the client leaves, the handler
+    is cancelled, whether it has begun to answer or not.
+    """
+
+    def __init__(self, app: Callable[[], App], **handlers: Handler) -> None:
+        self._app = app
+        self._handlers = handlers
+        self._allow = ", ".join(sorted(handlers))
+        self._inner: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return
+        request_id = uuid7()
+        scope["request_id"] = request_id
+        header = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        if self._inner is None:
+            self._inner = self._across_origins(self._app().settings.allowed_origins)
+        await self._inner(scope, receive, send_with_id)
+
+    def _across_origins(self, origins: tuple[str, ...]) -> ASGIApp:
+        if not origins:
+            return self._serve
+        return CORSMiddleware(
+            self._serve,
+            allow_origins=origins,
+            allow_methods=list(self._handlers),
+            allow_headers=CORS_HEADERS,
+            expose_headers=CORS_EXPOSED,
+            allow_credentials=True,
+        )
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived_at = asyncio.get_running_loop().time()
+        request = Request(scope)
+        request_id: str = scope["request_id"]
+        try:
+            handler = self._handler(request.method)
+            body = await read_body(receive, request.headers.get("content-length"))
+        except AppError as error:
+            await problem(error, request_id)(scope, receive, send)
+            return
+        if body is None:
+            return
+        call = Call(request_id, self._app(), request, body, arrived_at)
+        await _until_gone(receive, _answer(handler, call, scope, receive, send))
+
+    def _handler(self, method: str) -> Handler:
+        handler = self._handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            raise MethodNotAllowed(f"This path takes {self._allow}.", headers={"allow": self._allow})
+        return handler
+
+
+class Abort(Exception):  # noqa: N818 - not an error: the way to say so
+    """Raised by a stream's body to cut the connection: the only way to tell a reader of plain text of a failure."""
+
+
+class Stream(Response):
+    """A streamed answer; `close` is called however it ends, also when the client leaves before its first byte."""
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        media_type: str,
+        headers: dict[str, str],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(None, 200, headers, media_type)
+        del self.headers["content-length"]
+        self._chunks = chunks
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for chunk in self._chunks:
+                if chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except Abort:
+            return  # The server closes a connection whose answer was left incomplete.
+        finally:
+            await self._chunks.aclose()
+            await self._close()
+
+
+async def _answer(handler: Handler, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        response = await handler(call)
+    except AppError as error:
+        response = problem(error, call.id)
+    except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets a clear answer
+        _log_bug(error, call.id)
+        response = problem(AppError("Something went wrong on our side."), call.id)
+    try:
+        await response(scope, receive, send)
+    except Exception as error:  # noqa: BLE001 - an answer that has begun can only be cut
+        _log_bug(error, call.id)
+
+
+async def _until_gone(receive: Receive, work: Awaitable[None]) -> None:
+    """Do `work`, but cancel it when the client leaves: no server does that by itself."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine always runs in one
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+    finally:
+        watcher.cancel()
+
+
+def _log_bug(error: Exception, request_id: str) -> None:
+    """Where a bug is, without its message: that may hold a prompt or a key."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("internal_error %s %s at %s:%s", request_id, type(error).__name__, last.filename, last.lineno)

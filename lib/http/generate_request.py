@@ -1,0 +1,238 @@
+"""The body of POST /api/generate, checked, and the request it stands for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError
+from pydantic import model_validator as validator
+
+from lib.errors import FieldError, InvalidRequest
+from lib.http.body import field_path
+from lib.providers.base import ChatRequest
+
+MAX_OUTPUT_TOKENS = 16_384
+DEFAULT_OUTPUT_TOKENS = 2_048
+
+Filled = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+ImageUrl = Annotated[str, StringConstraints(pattern=r"^(https://|data:image/[a-z.+-]+;base64,)")]
+
+
+class _Ours(BaseModel):
+    """An object of our own contract: an unknown field is an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Foreign(BaseModel):
+    """An object of OpenAI's or the AI SDK's making: fields that we do not use are left alone."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class TextPart(_Foreign):
+    """Text, in both styles."""
+
+    type: Literal["text"]
+    text: str
+
+
+class _ImageUrl(_Foreign):
+    url: ImageUrl
+
+
+class ImagePart(_Foreign):
+    """A picture, in OpenAI's style."""
+
+    type: Literal["image_url"]
+    image_url: _ImageUrl
+
+    @property
+    def url(self) -> str:
+        """Where the picture is, or the picture itself as a data URL."""
+        return self.image_url.url
+
+
+class FilePart(_Foreign):
+    """A picture, in the AI SDK's style."""
+
+    type: Literal["file"]
+    media_type: Annotated[str, Field(alias="mediaType", pattern=r"^image/")]
+    url: ImageUrl
+
+
+class OtherPart(_Foreign):
+    """What the AI SDK keeps in a message besides: reasoning, steps, sources, data."""
+
+    type: str
+
+
+def _part_tag(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return {"text": "<text>", "file": "<file>", "image_url": "<image_url>"}.get(str(kind), "<other>")
+
+
+OpenAIPart = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image_url>")],
+    Discriminator(lambda part: "<image_url>" if _part_tag(part) == "<image_url>" else "<text>"),
+]
+UIPart = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[FilePart, Tag("<file>")] | Annotated[OtherPart, Tag("<other>")],
+    Discriminator(lambda part: tag if (tag := _part_tag(part)) != "<image_url>" else "<other>"),
+]
+
+
+class OpenAIMessage(_Foreign):
+    """A message in OpenAI's style."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        Annotated[str, Tag("<string>")] | Annotated[list[OpenAIPart], Tag("<list>")],
+        Discriminator(lambda content: "<list>" if isinstance(content, list) else "<string>"),
+    ]
+
+    @property
+    def pieces(self) -> list[TextPart | ImagePart]:
+        """The message's text and pictures, in order."""
+        return self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content)]
+
+
+class UIMessage(_Foreign):
+    """A message in the AI SDK's style."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: list[UIPart]
+
+    @property
+    def pieces(self) -> list[TextPart | FilePart]:
+        """The message's text and pictures, in order; other parts are the page's business."""
+        return [part for part in self.parts if not isinstance(part, OtherPart)]
+
+
+Message = Annotated[
+    Annotated[OpenAIMessage, Tag("<openai>")] | Annotated[UIMessage, Tag("<ui>")],
+    Discriminator(lambda message: "<ui>" if isinstance(message, dict) and "parts" in message else "<openai>"),
+]
+
+
+class JsonSchema(_Ours):
+    """What the answer must look like, as OpenAI's `json_schema`."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(_Ours):
+    """OpenAI's `response_format`, of type json_schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class GenerateRequest(_Ours):
+    """POST /api/generate: exactly one of `prompt` and `messages`; the rest has defaults."""
+
+    prompt: Filled | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = None
+    system: Filled | None = None
+    outputs: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = ["text"]
+    provider: Label | None = None
+    model: Label | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = DEFAULT_OUTPUT_TOKENS
+    stop: Annotated[
+        Annotated[Filled, Tag("<string>")] | Annotated[list[Filled], Field(min_length=1, max_length=4), Tag("<list>")],
+        Discriminator(lambda stop: "<list>" if isinstance(stop, list) else "<string>"),
+    ] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    stream: bool | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=64)],
+            Annotated[str, StringConstraints(max_length=512)],
+        ],
+        Field(max_length=16),
+    ] = {}  # noqa: RUF012 - pydantic copies defaults
+    # What useChat sends along; nothing here needs it.
+    id: Label | None = None
+    trigger: Label | None = None
+    message_id: Annotated[Label | None, Field(alias="messageId")] = None
+
+    @validator(mode="after")
+    def _one_input(self) -> GenerateRequest:
+        if (self.prompt is None) == (self.messages is None):
+            which = "are both there: send one" if self.prompt is not None else "are both missing: send one"
+            raise InvalidRequest(
+                f"prompt and messages {which}.",
+                errors=(FieldError("prompt", "exactly one of prompt and messages"),),
+            )
+        return self
+
+    def chat(self) -> ChatRequest:
+        """The same request, free of HTTP. Raises InvalidRequest where a message says nothing."""
+        messages = _chat_messages(self.messages) if self.messages else [{"role": "user", "content": self.prompt}]
+        if self.system is not None:
+            messages.insert(0, {"role": "system", "content": self.system})
+        response_format = self.response_format
+        return ChatRequest(
+            messages=tuple(messages),
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            seed=self.seed,
+            response_format=response_format.model_dump(by_alias=True, exclude_none=True) if response_format else None,
+            reasoning_effort=self.reasoning_effort,
+        )
+
+
+def read_generate_request(value: object) -> GenerateRequest:
+    """Check a body's JSON. Raises InvalidRequest naming every field that is wrong."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    try:
+        return GenerateRequest.model_validate(value)
+    except ValidationError as error:
+        # Only the places and the rules: the values may be private.
+        fields = tuple(_field_error(detail) for detail in error.errors(include_url=False, include_input=False))
+        first = f"{fields[0].path}: {fields[0].message}"
+        raise InvalidRequest(first, errors=fields) from None
+
+
+def _field_error(detail: Any) -> FieldError:
+    path = [step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("<"))]
+    message = "must say something" if detail["type"] == "string_pattern_mismatch" else detail["msg"]
+    return FieldError(field_path(path), message)
+
+
+def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:
+    chat: list[dict[str, object]] = []
+    for index, message in enumerate(messages):
+        pieces = [piece for piece in message.pieces if not isinstance(piece, TextPart) or piece.text.strip()]
+        if pieces:
+            chat.append({"role": "system" if message.role == "developer" else message.role, "content": _content(pieces)})
+        elif message.role != "assistant":
+            # An assistant's empty message is what a stopped answer leaves behind; anyone else's is a mistake.
+            where = field_path(("messages", index))
+            raise InvalidRequest(f"{where} says nothing.", errors=(FieldError(where, "must say something"),))
+    if all(message["role"] == "system" for message in chat):
+        raise InvalidRequest("messages hold no question.", errors=(FieldError("messages", "needs a user's message"),))
+    return chat
+
+
+def _content(pieces: list[Any]) -> str | list[dict[str, object]]:
+    """Plain text wherever there is nothing else: every vendor takes that."""
+    if all(isinstance(piece, TextPart) for piece in pieces):
+        return "\n".join(piece.text for piece in pieces)
+    return [
+        {"type": "text", "text": piece.text}
+        if isinstance(piece, TextPart)
+        else {"type": "image_url", "image_url": {"url": piece.url}}
+        for piece in pieces
+    ]

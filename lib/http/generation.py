@@ -1,0 +1,150 @@
+"""An answer on its way to a caller: in the form the caller asked for, accounted for however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Literal
+
+import orjson
+from starlette.responses import Response
+
+from lib.errors import AppError
+from lib.http import ui_message
+from lib.http.endpoint import Abort, Stream
+from lib.providers.base import Delta
+from lib.router.router import Answer
+from lib.telemetry.events import Bill, Recorder, Subject, milliseconds
+
+Form = Literal["json", "text", "ui"]
+_FORMS: dict[str, Form] = {"application/json": "json", "text/plain": "text", "text/event-stream": "ui", "*/*": "ui"}
+
+
+def wanted_form(accept: str | None, *, stream: bool | None) -> Form:
+    """The form of the answer: `stream` in the body decides where it is set, else the Accept header's best match.
+
+    A caller who says nothing gets the UI message stream: the AI SDK's clients send `*/*`.
+    """
+    if stream is False:
+        return "json"
+    ranked = sorted(map(_quality, (accept or "*/*").split(",")), key=lambda entry: -entry[1])
+    forms = [_FORMS[media_type] for media_type, quality in ranked if quality > 0 and media_type in _FORMS]
+    return next((form for form in forms if not (stream and form == "json")), "ui")
+
+
+def _quality(entry: str) -> tuple[str, float]:
+    media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return media_type, float(parameter[2:])
+            except ValueError:
+                return media_type, 0.0
+    return media_type, 1.0
+
+
+class Generation:
+    """One answer and its account. Call `respond` once; what it returns closes the rest."""
+
+    def __init__(self, answer: Answer, recorder: Recorder, subject: Subject, arrived_at: float) -> None:
+        self._answer = answer
+        self._recorder = recorder
+        self._subject = subject
+        self._arrived_at = arrived_at
+        self._deltas = self._accounted()
+        self._bill: Bill | None = None
+
+    async def respond(self, form: Form) -> Response:
+        """The response, once the first token is there: until then a failure still gets its own status."""
+        first = await anext(self._deltas, ())
+        if form == "json":
+            return await self._json(first)
+        if form == "text":
+            return Stream(self._text(first), "text/plain", {"cache-control": "no-cache, no-transform"}, self.aclose)
+        return Stream(self._ui(first), ui_message.MEDIA_TYPE, ui_message.HEADERS, self.aclose)
+
+    async def aclose(self) -> None:
+        """Stop the provider, if it still speaks, and settle the account."""
+        await self._deltas.aclose()
+
+    async def _accounted(self) -> AsyncGenerator[Sequence[Delta], None]:
+        """The answer's deltas; whatever ends them, what was used is on record."""
+        try:
+            async for deltas in self._answer:
+                yield deltas
+        finally:
+            await self._answer.aclose()
+            self._bill = await self._recorder.record(self._subject, self._answer.attempts)
+
+    async def _json(self, first: Sequence[Delta]) -> Response:
+        deltas = list(first)
+        async with aclosing(self._deltas):
+            async for more in self._deltas:
+                deltas.extend(more)
+        text = "".join(delta.text for delta in deltas)
+        reasoning = "".join(delta.reasoning for delta in deltas)
+        body = {"text": text, **({"reasoning": reasoning} if reasoning else {}), **self._summary(), "assets": []}
+        return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
+
+    async def _text(self, first: Sequence[Delta]) -> AsyncGenerator[bytes, None]:
+        yield _plain(first)
+        try:
+            async for deltas in self._deltas:
+                yield _plain(deltas)
+        except AppError as error:
+            raise Abort from error
+
+    async def _ui(self, first: Sequence[Delta]) -> AsyncGenerator[bytes, None]:
+        writer = ui_message.UIMessageWriter()
+        yield writer.start(self._subject.request_id, _without_none(self._served_by())) + writer.write(first)
+        try:
+            async for deltas in self._deltas:
+                yield writer.write(deltas)
+        except AppError as error:
+            yield writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code}))
+            return
+        serving = self._answer.attempts[-1]
+        yield writer.finish(serving.finish_reason, _without_none(self._summary()))
+
+    def _served_by(self) -> Summary:
+        candidate = self._answer.attempts[-1].candidate
+        return {"id": self._subject.request_id, "provider": candidate.provider, "model": candidate.model.id}
+
+    def _summary(self) -> Summary:
+        """What the answer was and took; for a settled account."""
+        serving, bill, flag = self._answer.attempts[-1], self._bill, self._subject.flag
+        usage = bill.usage if bill else None
+        return {
+            **self._served_by(),
+            "finish_reason": serving.finish_reason,
+            "usage": usage
+            and {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cached_tokens": usage.cached_tokens,
+                **({"estimated": True} if bill and bill.estimated else {}),
+            },
+            "cost_usd": float(bill.cost_usd) if bill and bill.cost_usd is not None else None,
+            "timing_ms": {
+                "queue": self._since_arrival(self._answer.attempts[0].started_at),
+                "ttft": self._since_arrival(serving.first_token_at),
+                "total": self._since_arrival(serving.ended_at),
+            },
+            "flags": [flag.public()] if flag.arm else [],
+        }
+
+    def _since_arrival(self, moment: float | None) -> float | None:
+        return None if moment is None else milliseconds(moment - self._arrived_at)
+
+
+def _plain(deltas: Sequence[Delta]) -> bytes:
+    return "".join(delta.text for delta in deltas).encode()
+
+
+def _without_none(value: Summary) -> Summary:
+    """The AI SDK's client takes no null: what is unknown is left out."""
+    return {
+        key: _without_none(item) if isinstance(item, dict) else item
+        for key, item in value.items()
+        if item is not None
+    }

@@ -1,0 +1,97 @@
+"""The vendors: one row each. Settings, doctor, health, docs and tests are driven by these rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lib.providers.base import Capability, Model
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A vendor of text.
+
+    `fast` and `strong` name the models behind those two words. `key_var` is None for a vendor without a key: it is
+    on as soon as its base URL is set. `demo` keeps an embedded model out of the plan while a hosted vendor is on.
+    """
+
+    name: str
+    label: str
+    sdk: Literal["openai", "groq"]
+    base_url_var: str
+    models: tuple[Model, ...]
+    fast: str
+    strong: str
+    key_var: str | None = None
+    base_url: str | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    demo: bool = False
+
+    def model(self, model_id: str) -> Model | None:
+        """The model of that id, or None where the vendor is not known to offer it."""
+        return next((model for model in self.models if model.id == model_id), None)
+
+
+def _can(*capabilities: Capability) -> frozenset[Capability]:
+    return frozenset(capabilities)
+
+
+# Order is the default order of preference. Base URLs are as each SDK wants them.
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="groq",
+        label="Groq",
+        sdk="groq",
+        key_var="GROQ_API_KEY",
+        base_url_var="GROQ_BASE_URL",
+        base_url="https://api.groq.com",
+        max_tokens_field="max_completion_tokens",
+        models=(
+            Model("openai/gpt-oss-20b", 131_072, 65_536, _can("json_schema", "reasoning")),
+            Model("openai/gpt-oss-120b", 131_072, 65_536, _can("json_schema", "reasoning")),
+            Model("qwen/qwen3.8-27b", 131_072, 32_768, _can("json_schema", "reasoning")),
+        ),
+        fast="openai/gpt-oss-20b",
+        strong="openai/gpt-oss-120b",
+    ),
+    Row(
+        name="xai",
+        label="xAI",
+        sdk="openai",
+        key_var="XAI_API_KEY",
+        base_url_var="XAI_BASE_URL",
+        base_url="https://api.x.ai/v1",
+        max_tokens_field="max_completion_tokens",
+        models=(
+            Model("grok-4.20-0309-non-reasoning", 1_000_000, 65_536, _can("json_schema", "vision")),
+            Model("grok-4.7", 500_000, 65_536, _can("json_schema", "vision", "reasoning")),
+        ),
+        fast="grok-4.20-0309-non-reasoning",
+        strong="grok-4.7",
+    ),
+    Row(
+        name="deepinfra",
+        label="DeepInfra",
+        sdk="openai",
+        key_var="DEEPINFRA_API_KEY",
+        base_url_var="DEEPINFRA_BASE_URL",
+        base_url="https://api.deepinfra.com/v1/openai",
+        models=(
+            Model("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, 16_384, _can("json_schema")),
+            Model("openai/gpt-oss-120b", 131_072, 32_768, _can("json_schema", "reasoning")),
+        ),
+        fast="meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        strong="openai/gpt-oss-120b",
+    ),
+    Row(
+        name="local",
+        label="Embedded demo model",
+        sdk="openai",
+        base_url_var="LOCAL_TEXT_BASE_URL",
+        models=(Model("smollm2-135m-instruct", 2_048, 1_024, _can("json_schema")),),
+        fast="smollm2-135m-instruct",
+        strong="smollm2-135m-instruct",
+        demo=True,
+    ),
+)

@@ -1,0 +1,188 @@
+"""The chat-completions protocol as OpenAI published it and the compatible vendors speak it: bodies, events, errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+
+import orjson
+
+from lib.errors import (
+    BrokenStream,
+    ContentRefused,
+    ContextTooLong,
+    CredentialsRejected,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+)
+from lib.providers.base import ChatRequest, Delta, FinishReason, Model, Usage
+from lib.providers.catalog import Row
+from lib.providers.sse import EventParser
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+_BY_STATUS: dict[int, type[ProviderError]] = {
+    401: CredentialsRejected,
+    402: QuotaExhausted,
+    403: CredentialsRejected,
+    404: ModelUnavailable,
+    408: Overloaded,
+    409: Overloaded,
+    410: ModelUnavailable,
+    425: Overloaded,
+    429: RateLimited,
+    498: Overloaded,
+}
+_BY_CODE: dict[str, type[ProviderError]] = {
+    "context_length_exceeded": ContextTooLong,
+    "content_filter": ContentRefused,
+    "content_policy_violation": ContentRefused,
+    "insufficient_quota": QuotaExhausted,
+    "invalid_api_key": CredentialsRejected,
+    "model_not_found": ModelUnavailable,
+    "model_decommissioned": ModelUnavailable,
+    "rate_limit_exceeded": RateLimited,
+}
+MALFORMED_EVENTS_ALLOWED = 1
+
+
+def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str, object]:
+    """The arguments of the SDK's `create` for this request, always streamed; what is unset is left out."""
+    optional: dict[str, object | None] = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop) or None,
+        "seed": request.seed,
+        "response_format": request.response_format,
+        "reasoning_effort": request.reasoning_effort if "reasoning" in model.can else None,
+    }
+    return {
+        "model": model.id,
+        "messages": list(request.messages),
+        "stream": True,
+        row.max_tokens_field: min(request.max_tokens, model.max_output_tokens),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def error_for(status: int | None, code: object, headers: Mapping[str, str], now: float) -> ProviderError:
+    """Name what a provider's status and error code mean; its message is not looked at. `now` is a Unix time."""
+    kind = _BY_CODE.get(code) if isinstance(code, str) else None
+    if kind is None and status is not None:
+        kind = _BY_STATUS.get(status) or (RequestRejected if 400 <= status < 500 else Overloaded)
+    return (kind or Overloaded)(status=status, retry_after_s=retry_after(headers.get("retry-after"), now))
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or an HTTP date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if seconds < float("inf") else None
+
+
+class ChatStream:
+    """Turns the bytes of a chat-completions stream into deltas, each event parsed once."""
+
+    def __init__(self) -> None:
+        self._events = EventParser()
+        self._finished = False
+        self.malformed = 0
+
+    def feed(self, chunk: bytes) -> list[Delta]:
+        """The deltas that these bytes complete. Raises ProviderError for an error inside the stream."""
+        return self._deltas(self._events.feed(chunk))
+
+    def close(self) -> list[Delta]:
+        """The body is over. Raises BrokenStream when the vendor never said that the answer is complete."""
+        deltas = self._deltas(self._events.close())
+        if not self._finished:
+            raise BrokenStream
+        return deltas
+
+    def _deltas(self, events: Iterable[bytes]) -> list[Delta]:
+        deltas: list[Delta] = []
+        for data in events:
+            if data == b"[DONE]":
+                self._finished = True
+                continue
+            try:
+                delta = _delta(orjson.loads(data))
+            except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError, ValueError) as error:
+                # One event that cannot be read loses a few characters at most; two mean that the stream is not sane.
+                self.malformed += 1
+                if self.malformed > MALFORMED_EVENTS_ALLOWED:
+                    raise BrokenStream from error
+                continue
+            if delta is not None:
+                self._finished = self._finished or delta.finish_reason is not None
+                deltas.append(delta)
+        return deltas
+
+
+def _delta(event: dict[str, object]) -> Delta | None:
+    """One `chat.completion.chunk`, or None where it holds nothing for us (a role, an empty piece)."""
+    if event.get("error"):
+        raise _stream_error(event["error"])
+    choices = event.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    piece = choice.get("delta") or {}
+    delta = Delta(
+        text=_text(piece.get("content")),
+        reasoning=_text(piece.get("reasoning") or piece.get("reasoning_content")),
+        finish_reason=_finish_reason(choice.get("finish_reason")),
+        usage=_usage(event),
+    )
+    holds_anything = delta.text or delta.reasoning or delta.finish_reason or delta.usage
+    return delta if holds_anything else None
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _finish_reason(value: object) -> FinishReason | None:
+    return None if value is None else FINISH_REASONS.get(str(value), "other")
+
+
+def _usage(event: dict[str, object]) -> Usage | None:
+    """Token counts, from `usage` or, at Groq, from `x_groq.usage`."""
+    groq = event.get("x_groq")
+    usage = event.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    if not usage:
+        return None
+    return Usage(
+        input_tokens=int(usage["prompt_tokens"]),
+        output_tokens=int(usage["completion_tokens"]),
+        cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
+        reasoning_tokens=int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
+    )
+
+
+def _stream_error(error: object) -> ProviderError:
+    """An error object inside a stream that began as 200; some vendors give a status as its code."""
+    if not isinstance(error, dict):
+        return Overloaded()
+    code = error.get("code") or error.get("type")
+    status = next((value for value in (code, error.get("status_code")) if isinstance(value, int)), None)
+    return error_for(status, code, {}, time.time())

@@ -1,0 +1,101 @@
+"""Text from xAI, DeepInfra, the embedded model and whoever else speaks OpenAI's protocol, through OpenAI's SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
+from lib.providers.base import ChatRequest, Delta, Model
+from lib.providers.catalog import Row
+from lib.providers.chat import ChatStream, error_for, request_arguments
+
+if TYPE_CHECKING:
+    import httpx
+
+# The SDK's `client.chat.completions.with_streaming_response.create`: its typed parameters differ from vendor to
+# vendor, so what goes in is built by request_arguments and checked against the protocol's description in tests.
+Create = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+class OpenAICompatible:
+    """One vendor through OpenAI's SDK: imported on first use and in a thread, never retrying by itself."""
+
+    sdk = "openai"
+    client = "AsyncOpenAI"
+
+    def __init__(self, row: Row, *, api_key: str | None, base_url: str, http: Callable[[], httpx.AsyncClient]) -> None:
+        """`http` makes or returns the process's one HTTP client; it is called in a thread."""
+        self.name = row.name
+        self._row = row
+        self._api_key = api_key
+        self._base_url = base_url
+        self._http = http
+        self._create: Create | None = None
+        self._loading: asyncio.Future[Create] | None = None
+
+    async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
+        """See TextProvider.stream."""
+        create = self._create or await self._load_once()
+        answer = ChatStream()
+        begun = False
+        try:
+            async with create(**self.arguments(request, model)) as response:
+                async for chunk in response.iter_bytes():
+                    begun = True
+                    if deltas := answer.feed(chunk):
+                        yield deltas
+                if deltas := answer.close():
+                    yield deltas
+        except Exception as error:
+            raise self._translate(error, begun=begun) from error
+
+    def arguments(self, request: ChatRequest, model: Model) -> dict[str, object]:
+        """What the SDK's `create` is given."""
+        return request_arguments(request, model, self._row) | {"stream_options": {"include_usage": True}}
+
+    async def _load_once(self) -> Create:
+        """Import the SDK and make the client: the better part of a second, so not on the event loop's thread."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        try:
+            self._create = await asyncio.shield(self._loading)
+        finally:
+            if self._loading is not None and self._loading.done():
+                self._loading = None
+        return self._create
+
+    def _load(self) -> Create:
+        module = importlib.import_module(self.sdk)
+        client = getattr(module, self.client)(
+            # An SDK without a key looks for one in the environment; the embedded server takes any.
+            api_key=self._api_key or "none",
+            base_url=self._base_url,
+            http_client=self._http(),
+            max_retries=0,
+        )
+        return client.chat.completions.with_streaming_response.create
+
+    def _translate(self, error: Exception, *, begun: bool) -> ProviderError:
+        """Our name for what the SDK or the HTTP client below it raised, by type, status and code."""
+        if isinstance(error, ProviderError):
+            return error
+        sdk = importlib.import_module(self.sdk)
+        http = importlib.import_module("httpx")
+        if isinstance(error, sdk.APIStatusError):
+            return error_for(error.status_code, _error_code(error.body), error.response.headers, time.time())
+        if isinstance(error, sdk.APITimeoutError | http.TimeoutException | TimeoutError):
+            return TimedOut()
+        if isinstance(error, sdk.APIConnectionError | http.HTTPError | OSError):
+            return BrokenStream() if begun else ConnectionFailed()
+        raise error
+
+
+def _error_code(body: object) -> object:
+    """The error code in an error body; one SDK hands over the whole body, the other what is below `error`."""
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    return (inner.get("code") or inner.get("type")) if isinstance(inner, dict) else None

@@ -1,0 +1,115 @@
+"""Which providers are asked, in which order: a pure function of the flag, the request and the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from lib.errors import FieldError, InvalidRequest, NoProvider
+from lib.providers.base import ChatRequest, Model
+from lib.providers.catalog import Row
+
+UNLISTED_CONTEXT_TOKENS = 8_192
+UNLISTED_OUTPUT_TOKENS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFlag:
+    """What the flag `feature_ai_provider` says for this caller: an arm and the provider and model it names.
+
+    `provider` None means no preference; `model` None means that provider's fast model.
+    """
+
+    name: str = "feature_ai_provider"
+    arm: str | None = None
+    provider: str | None = None
+    model: str | None = None
+
+    def public(self) -> dict[str, str]:
+        """The flag as an answer shows it: name, arm and what the arm names."""
+        fields = {"name": self.name, "arm": self.arm, "provider": self.provider, "model": self.model}
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A provider and the model that it is asked for."""
+
+    provider: str
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the caller asked for by itself: a provider pins the plan to it, a model to those who offer it."""
+
+    provider: str | None = None
+    model: str | None = None
+
+
+def make_plan(
+    flag: ProviderFlag,
+    choice: Choice,
+    request: ChatRequest,
+    rows: tuple[Row, ...],
+    on: Collection[str],
+) -> tuple[Candidate, ...]:
+    """The candidates, best first: what the caller chose, else the flag's provider and then the catalogue's order.
+
+    Left out: providers that are off, models that lack what the request needs, and the embedded demo model while a
+    hosted vendor is on (unless it was asked for). Raises InvalidRequest for a choice that can't be met, NoProvider
+    when nothing is left.
+    """
+    if choice.provider is not None or choice.model is not None:
+        candidates = _chosen(choice, rows, on)
+    else:
+        candidates = _assigned(flag, rows, on)
+    able = tuple(candidate for candidate in candidates if request.needs <= candidate.model.can)
+    if candidates and not able:
+        needs = ", ".join(sorted(request.needs))
+        raise InvalidRequest(f"No provider that is on offers {needs}.", code="capability_missing")
+    if not able:
+        raise NoProvider("No text provider is on. GET /api/health names the variables that turn one on.")
+    return able
+
+
+def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
+    if choice.provider is not None and choice.provider not in {row.name for row in rows if row.name in on}:
+        names = ", ".join(row.name for row in rows if row.name in on) or "none"
+        raise _bad_choice("provider", f"is not on here; on: {names}")
+    offered = tuple(
+        Candidate(row.name, model)
+        for row in rows
+        if row.name in on and choice.provider in {None, row.name}
+        if (model := _named(row, choice.model)) is not None
+    )
+    if not offered:
+        raise _bad_choice("model", "is not offered by a provider that is on")
+    return offered
+
+
+def _assigned(flag: ProviderFlag, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
+    hosted_is_on = any(row.name in on and not row.demo for row in rows)
+    candidates: list[Candidate] = []
+    for row in sorted(rows, key=lambda row: row.name != flag.provider):
+        assigned = row.name == flag.provider
+        if row.name not in on or (row.demo and hosted_is_on and not assigned):
+            continue
+        candidates.append(Candidate(row.name, _flagged(row, flag.model if assigned else None)))
+    return tuple(candidates)
+
+
+def _flagged(row: Row, name: str | None) -> Model:
+    """The model that the flag names; it may be newer than the catalogue, then its limits are guessed low."""
+    model = _named(row, name)
+    return model or Model(name or row.fast, UNLISTED_CONTEXT_TOKENS, UNLISTED_OUTPUT_TOKENS)
+
+
+def _named(row: Row, name: str | None) -> Model | None:
+    """The row's model of that name; `fast` and `strong` are names too, None is fast."""
+    ids = {None: row.fast, "fast": row.fast, "strong": row.strong}
+    return row.model(ids.get(name, name or row.fast))
+
+
+def _bad_choice(path: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{path} {message}.", errors=(FieldError(path, message),))

@@ -1,0 +1,1 @@
+"""What every call took and cost."""

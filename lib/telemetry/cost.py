@@ -1,0 +1,74 @@
+"""What tokens cost: from genai-prices where it keeps the vendor, else from our dated prices.json, else unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lib.providers.base import Usage
+
+GENAI_PRICES_ID = {"groq": "groq", "xai": "x-ai"}
+"""Our names of the vendors that genai-prices keeps, and its names for them."""
+
+_MILLION = Decimal(1_000_000)
+
+
+class Costs:
+    """Prices a call. The price data (2 MB) is imported in a thread while the first call runs: see `warm`."""
+
+    def __init__(self) -> None:
+        self._loading: asyncio.Future[Any] | None = None
+
+    def warm(self) -> None:
+        """Begin to load the price data, without waiting for it."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "genai_prices"))
+
+    async def usd(self, provider: str, model: str, usage: Usage | None) -> Decimal | None:
+        """The price of `usage` in US dollars, or None where usage or price is unknown: unknown is never zero."""
+        if usage is None:
+            return None
+        if provider not in GENAI_PRICES_ID:
+            return own_price(provider, model, usage)
+        self.warm()
+        assert self._loading is not None  # noqa: S101 - warm() sets it
+        return _kept_price(await asyncio.shield(self._loading), GENAI_PRICES_ID[provider], model, usage)
+
+
+def own_price(provider: str, model: str, usage: Usage) -> Decimal | None:
+    """Price by prices.json (per million tokens, cached input at the input price), or None where it has no row."""
+    price = _own_prices().get(provider, {}).get(model)
+    if price is None:
+        return None
+    return (price["input"] * usage.input_tokens + price["output"] * usage.output_tokens) / _MILLION
+
+
+def _kept_price(genai_prices: Any, provider: str, model: str, usage: Usage) -> Decimal | None:
+    try:
+        price = genai_prices.calc_price(
+            genai_prices.Usage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cache_read_tokens=usage.cached_tokens,
+            ),
+            model,
+            provider_id=provider,
+        )
+    except (LookupError, ValueError):
+        return None
+    return price.total_price
+
+
+@cache
+def _own_prices() -> dict[str, dict[str, dict[str, Decimal]]]:
+    """prices.json as Decimals: provider, model, then `input` and `output`."""
+    rows = json.loads((Path(__file__).parent / "prices.json").read_text(), parse_float=Decimal)["models"]
+    return {
+        provider: {model: {side: Decimal(row[side]) for side in ("input", "output")} for model, row in models.items()}
+        for provider, models in rows.items()
+    }

@@ -1,0 +1,180 @@
+"""`ai_inference`: one structured log line per call to a provider, priced. Names follow OpenTelemetry's GenAI terms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import orjson
+
+from lib.ids import uuid7
+from lib.providers.base import Usage
+from lib.router.attempt import Attempt
+from lib.router.plan import ProviderFlag
+from lib.telemetry.cost import Costs
+
+CHARACTERS_PER_TOKEN = 4
+"""For estimates alone, where a provider never told what it counted: the usual rule of thumb for English."""
+
+log = logging.getLogger("ai_inference")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What all events of one request have in common."""
+
+    request_id: str
+    caller_id: str
+    caller_kind: str
+    route: str
+    flag: ProviderFlag
+    prompt_characters: int
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceEvent:
+    """One call to a provider. Times in milliseconds, cost in millionths of a US dollar, null where unknown.
+
+    Every column of a later store has its field from the first line on: gate and rollout stay null until there is one.
+    """
+
+    event: str
+    id: str
+    created_at: str
+    request_id: str
+    attempt: int
+    caller_id: str
+    caller_kind: str
+    route: str
+    modality: str
+    provider: str
+    model: str
+    outcome: str
+    error_code: str | None
+    finish_reason: str | None
+    ttft_ms: float | None
+    latency_ms: float
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost_micro_usd: int | None
+    cost_unknown: bool
+    fallback_from: str | None
+    experiment: str
+    experiment_arm: str | None
+    gate: str | None
+    gate_arm: str | None
+    rollout_id: str | None
+    rollout_share: float | None
+    config_version: str | None
+    cold_start: bool
+    region: str | None
+    deployment: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a request used and cost: tokens of the call that served it, US dollars of all its calls (None: unknown)."""
+
+    usage: Usage
+    estimated: bool
+    cost_usd: Decimal | None
+
+
+class Recorder:
+    """Turns the attempts of a request into events, and logs them."""
+
+    def __init__(self, costs: Costs, *, region: str | None, deployment: str | None) -> None:
+        self._costs = costs
+        self._region = region
+        self._deployment = deployment
+        self._cold_start = True
+
+    async def record(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
+        """Log one event per attempt (at least one, all ended); return the bill."""
+        cold_start, self._cold_start = self._cold_start, False
+        total: Decimal | None = Decimal(0)
+        usage, estimated = Usage(0, 0), False
+        for attempt in attempts:
+            usage, estimated = _usage(attempt, subject.prompt_characters)
+            candidate = attempt.candidate
+            cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
+            total = None if total is None or cost is None else total + cost
+            event = self._event(subject, attempt, usage, estimated=estimated, cost=cost, cold_start=cold_start)
+            log.info(orjson.dumps(event).decode())
+        return Bill(usage, estimated, total)
+
+    def _event(
+        self,
+        subject: Subject,
+        attempt: Attempt,
+        usage: Usage,
+        *,
+        estimated: bool,
+        cost: Decimal | None,
+        cold_start: bool,
+    ) -> InferenceEvent:
+        ended_at = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
+        first_token_at = attempt.first_token_at
+        return InferenceEvent(
+            event="ai_inference",
+            id=uuid7(),
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            request_id=subject.request_id,
+            attempt=attempt.number,
+            caller_id=subject.caller_id,
+            caller_kind=subject.caller_kind,
+            route=subject.route,
+            modality="text",
+            provider=attempt.candidate.provider,
+            model=attempt.candidate.model.id,
+            outcome=attempt.outcome or "cancelled",
+            error_code=attempt.error_code,
+            finish_reason=attempt.finish_reason,
+            ttft_ms=None if first_token_at is None else milliseconds(first_token_at - attempt.started_at),
+            latency_ms=milliseconds(ended_at - attempt.started_at),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            estimated=estimated,
+            cost_micro_usd=None if cost is None else round(cost * 1_000_000),
+            cost_unknown=cost is None,
+            fallback_from=attempt.fallback_from,
+            experiment=subject.flag.name,
+            experiment_arm=subject.flag.arm,
+            gate=None,
+            gate_arm=None,
+            rollout_id=None,
+            rollout_share=None,
+            config_version=None,
+            cold_start=cold_start,
+            region=self._region,
+            deployment=self._deployment,
+            metadata=subject.metadata,
+        )
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds as milliseconds, to the tenth."""
+    return round(seconds * 1000, 1)
+
+
+def _usage(attempt: Attempt, prompt_characters: int) -> tuple[Usage, bool]:
+    """What an attempt used, and whether that is our estimate.
+
+    A provider that answered with an error has counted nothing. One that was left, or broke off, has read the prompt
+    and written what we saw, and will bill it though it never told the numbers.
+    """
+    if attempt.usage is not None:
+        return attempt.usage, False
+    if attempt.first_token_at is None and attempt.outcome == "error":
+        return Usage(0, 0), False
+    return Usage(-(-prompt_characters // CHARACTERS_PER_TOKEN), -(-attempt.characters // CHARACTERS_PER_TOKEN)), True

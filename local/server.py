@@ -1,0 +1,193 @@
+"""`make run`: every api/*.py and public/ in one process, at the paths that vercel.json gives them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import uvicorn
+from dotenv import dotenv_values
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lib.app import current
+from lib.errors import NotFound
+from lib.http.problem import problem
+from lib.ids import uuid7
+from lib.settings import Settings
+from local.engine import Engine, EngineError
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".local"
+GRACE_S = 5
+
+
+class Site:
+    """The deployment on one machine: files of public/, functions, rewrites and headers, as Vercel serves them."""
+
+    def __init__(self, root: Path) -> None:
+        config = json.loads((root / "vercel.json").read_text())
+        self._functions = functions(root)
+        self._rewrites = [(_pattern(rule["source"]), rule["destination"]) for rule in config["rewrites"]]
+        self._headers = [(_pattern(rule["source"]), _encoded(rule["headers"])) for rule in config["headers"]]
+        self._files = StaticFiles(directory=root / "public", html=True)
+        self._public = root / "public"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            path = scope["path"]
+            extra = [header for pattern, headers in self._headers if pattern.fullmatch(path) for header in headers]
+            await self._route(path)(scope, receive, _adding(extra, send))
+
+    def _route(self, path: str) -> ASGIApp:
+        if self._is_file(path):
+            return self._files
+        function = self._functions.get(path.rstrip("/"))
+        if function is not None:
+            return function
+        destinations = (destination for pattern, destination in self._rewrites if pattern.fullmatch(path))
+        return self._functions.get(next(destinations, ""), _not_found)
+
+    def _is_file(self, path: str) -> bool:
+        file = (self._public / path.lstrip("/")).resolve()
+        inside = file.is_relative_to(self._public)
+        return inside and (file.is_file() or (file / "index.html").is_file())
+
+
+def functions(root: Path) -> dict[str, ASGIApp]:
+    """Every function by its path: the `app` of each api/*.py."""
+    files = sorted(file for file in (root / "api").glob("*.py") if not file.name.startswith("_"))
+    return {f"/api/{file.stem}": importlib.import_module(f"api.{file.stem}").app for file in files}
+
+
+def _pattern(source: str) -> re.Pattern[str]:
+    """A path pattern of vercel.json: literals, `:name*`, `:name` and `(.*)`, which is all that ours use."""
+    named = re.sub(r":\w+\*", "(.*)", source)
+    return re.compile(re.sub(r":\w+", "([^/]+)", named))
+
+
+def _encoded(headers: list[dict[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(header["key"].lower().encode(), header["value"].encode()) for header in headers]
+
+
+def _adding(extra: list[tuple[bytes, bytes]], send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *extra]
+        await send(message)
+
+    return send_with_headers
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    request_id = uuid7()
+    response = problem(NotFound("There is nothing at this path."), request_id)
+    response.headers["x-request-id"] = request_id
+    await response(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await current().aclose()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `main`: uvicorn would raise them again before our engines are stopped."""
+        yield
+
+
+async def main(port: int, env_files: list[Path]) -> None:
+    """Serve until SIGINT or SIGTERM. Raises SystemExit with a message where it can't start."""
+    listener = _listen(port)
+    STATE.mkdir(exist_ok=True)
+    _prepare_environment(env_files)
+    async with AsyncExitStack() as engines:
+        notes = await _start_engines(engines)
+        config = uvicorn.Config(
+            Site(ROOT), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
+        )
+        server = _Server(config)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        print(banner(current().settings, notes, port), flush=True)
+        await server.serve(sockets=[listener])
+
+
+def banner(settings: Settings, notes: dict[str, str], port: int) -> str:
+    """What is on, what is off and which variable turns it on, then the URL."""
+    lines = ["", "AI Integration Blueprint", ""]
+    for part in settings.parts:
+        why = notes.get(part.name) or ("" if part.on else f"set {' and '.join(part.needs)}")
+        lines.append(f"  {'on ' if part.on else 'off'}  {part.name:<12} {part.note}{f' ({why})' if why else ''}")
+    lines += [f"  !    {name} {why}" for name, why in settings.malformed.items()]
+    lines += [f"  !    {name} would put a secret into the browser: rename it" for name in settings.exposed]
+    return "\n".join([*lines, "", f"  http://localhost:{port}   (Ctrl-C stops it)", ""])
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), reuse_port=False)
+    except OSError as error:
+        raise SystemExit(
+            f"Port {port} is taken. Stop what listens there, or choose another: PORT={port + 1} make run"
+        ) from error
+
+
+def _prepare_environment(env_files: list[Path]) -> None:
+    """Lay the files under the real environment, and give what a deployment would have to be given."""
+    for file in env_files:
+        for name, value in dotenv_values(file).items():
+            os.environ.setdefault(name, value or "")
+    os.environ.setdefault("ALLOW_ANONYMOUS", "1")
+    if not os.environ.get("SESSION_SECRET"):
+        os.environ["SESSION_SECRET"] = _kept_secret(STATE / "session-secret")
+
+
+def _kept_secret(file: Path) -> str:
+    """A random secret that stays the same from run to run."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(32))
+    return file.read_text().strip()
+
+
+async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:
+    """Start the embedded engines that nothing else stands in for; return a note for each that failed."""
+    if os.environ.get("LOCAL_TEXT_BASE_URL"):
+        return {}
+    engine = Engine("local.text", STATE / "text.log")
+    engines.push_async_callback(engine.stop)
+    try:
+        os.environ["LOCAL_TEXT_BASE_URL"] = await engine.start()
+    except EngineError as error:
+        return {"local": str(error)}
+    return {}
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--port", type=int, default=8000)
+    arguments.add_argument("--env-file", type=Path, action="append", help="instead of .env.local and .env")
+    options = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    asyncio.run(main(options.port, options.env_file or [ROOT / ".env.local", ROOT / ".env"]))

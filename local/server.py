@@ -22,8 +22,10 @@ from dotenv import dotenv_values
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.app import current
+from lib import settings as environment
+from lib.app import App
 from lib.errors import NotFound
+from lib.http.endpoint import Endpoint
 from lib.http.problem import problem
 from lib.ids import uuid7
 from lib.settings import Settings
@@ -37,9 +39,10 @@ GRACE_S = 5
 class Site:
     """The deployment on one machine: files of public/, functions, rewrites and headers, as Vercel serves them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, app: App) -> None:
         config = json.loads((root / "vercel.json").read_text())
-        self._functions = functions(root)
+        self._app = app
+        self._functions = {path: endpoint.over(app) for path, endpoint in functions(root).items()}
         self._rewrites = [(_pattern(rule["source"]), rule["destination"]) for rule in config["rewrites"]]
         self._headers = [(_pattern(rule["source"]), _encoded(rule["headers"])) for rule in config["headers"]]
         self._files = StaticFiles(directory=root / "public", html=True)
@@ -48,7 +51,7 @@ class Site:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._lifespan(receive, send)
         elif scope["type"] == "http":
             path = scope["path"]
             extra = [header for pattern, headers in self._headers if pattern.fullmatch(path) for header in headers]
@@ -63,13 +66,20 @@ class Site:
         destinations = (destination for pattern, destination in self._rewrites if pattern.fullmatch(path))
         return self._functions.get(next(destinations, ""), _not_found)
 
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._app.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
     def _is_file(self, path: str) -> bool:
         file = (self._public / path.lstrip("/")).resolve()
         inside = file.is_relative_to(self._public)
         return inside and (file.is_file() or (file / "index.html").is_file())
 
 
-def functions(root: Path) -> dict[str, ASGIApp]:
+def functions(root: Path) -> dict[str, Endpoint]:
     """Every function by its path: the `app` of each api/*.py."""
     files = sorted(file for file in (root / "api").glob("*.py") if not file.name.startswith("_"))
     return {f"/api/{file.stem}": importlib.import_module(f"api.{file.stem}").app for file in files}
@@ -101,14 +111,6 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     await response(scope, receive, send)
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await current().aclose()
-    await send({"type": "lifespan.shutdown.complete"})
-
-
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -123,13 +125,14 @@ async def main(port: int, env_files: list[Path]) -> None:
     _prepare_environment(env_files)
     async with AsyncExitStack() as engines:
         notes = await _start_engines(engines)
+        app = App(environment.load())
         config = uvicorn.Config(
-            Site(ROOT), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
+            Site(ROOT, app), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
         )
         server = _Server(config)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        print(banner(current().settings, notes, port), flush=True)
+        print(banner(app.settings, notes, port), flush=True)
         await server.serve(sockets=[listener])
 
 

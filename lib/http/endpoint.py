@@ -60,6 +60,10 @@ class Endpoint:
         self._allow = ", ".join(sorted(handlers))
         self._inner: ASGIApp | None = None
 
+    def over(self, app: App) -> Endpoint:
+        """The same endpoint over another app than the process's own."""
+        return Endpoint(lambda: app, **self._handlers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":

@@ -1,0 +1,118 @@
+"""What all tests share: fake vendors, and the product served over them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from lib import settings as environment
+from lib.app import App
+from lib.providers.catalog import ROWS, Row
+from local.server import Site
+from tests.fakes.loop import LoopThread
+from tests.fakes.vendor import Vendor
+
+ROOT = Path(__file__).parent.parent
+OPERATOR_KEY = "operator-secret-0123456789"
+USER_KEY = "user-secret-0123456789"
+ACCESS = {
+    "ALLOW_ANONYMOUS": "1",
+    "SESSION_SECRET": "session-secret-0123456789",
+    "API_KEYS": f"ops:operator:{OPERATOR_KEY},web:user:{USER_KEY}",
+}
+KEY_HEADER = {"authorization": f"Bearer {USER_KEY}"}
+
+MakeVendor = Callable[[], Vendor]
+Serve = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[LoopThread]:
+    """The event loop on which fakes and served apps run."""
+    thread = LoopThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture
+def make_vendor(loop: LoopThread) -> Iterator[MakeVendor]:
+    """Starts fake vendors; afterwards every request they got must have fitted OpenAI's description."""
+    vendors: list[Vendor] = []
+
+    def make() -> Vendor:
+        vendors.append(Vendor(loop))
+        return vendors[-1]
+
+    yield make
+    for vendor in vendors:
+        vendor.close()
+    assert [violation for vendor in vendors for violation in vendor.violations] == []
+
+
+@pytest.fixture
+def vendor(make_vendor: MakeVendor) -> Vendor:
+    """One fake vendor."""
+    return make_vendor()
+
+
+def local_over(vendor: Vendor) -> dict[str, str]:
+    """The environment in which the provider `local` is this fake vendor, and everyone may call."""
+    return {**ACCESS, "LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1"}
+
+
+def hosted_over(**vendors: Vendor) -> dict[str, str]:
+    """The environment in which hosted vendors (by their names in the catalogue) are these fakes."""
+    rows = {row.name: row for row in ROWS}
+    environ = dict(ACCESS)
+    for name, vendor in vendors.items():
+        environ[f"{name.upper()}_API_KEY"] = f"key-of-{name}-0123456789"
+        environ[rows[name].base_url_var] = vendor.url + ("" if name == "groq" else "/v1")
+    return environ
+
+
+@pytest.fixture
+def serve(loop: LoopThread) -> Iterator[Serve]:
+    """Serves the whole site over an environment; returns its URL."""
+    with ExitStack() as running:
+
+        def start(environ: dict[str, str], rows: tuple[Row, ...] = ROWS) -> str:
+            app = App(environment.from_environ(environ, rows), rows)
+            return running.enter_context(_Served(Site(ROOT, app), loop)).url
+
+        yield start
+
+
+@dataclass
+class _Served:
+    """A Site under uvicorn on the shared loop."""
+
+    site: Site
+    loop: LoopThread
+    url: str = ""
+
+    def __enter__(self) -> _Served:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = uvicorn.Config(self.site, log_config=None, server_header=False, timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._running = asyncio.run_coroutine_threadsafe(self._server.serve(sockets=[listener]), self.loop.loop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._running.result(10)
+
+
+def require(name: str, why: str) -> None:
+    """Skip for want of a tool, or fail where the environment says that it has to be there."""
+    if os.environ.get(name) == "1":
+        pytest.fail(why)
+    pytest.skip(why)

@@ -1,0 +1,223 @@
+"""A vendor of text at the network's edge: OpenAI's chat completions as a server of raw bytes, with scripted faults.
+
+Every request body is checked against OpenAI's published description; `violations` collects what does not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.fakes.loop import LoopThread
+from tests.fakes.openapi import violations
+
+CREATED = 1_795_000_000
+
+
+class Gate:
+    """A point in a script where the vendor waits until the test opens it."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+
+    def open(self) -> None:
+        """Let the vendor go on."""
+        self._open.set()
+
+    async def passed(self) -> None:
+        """Wait until it is open."""
+        await asyncio.to_thread(self._open.wait, 30)
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Keep the connection and say nothing more."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Close the connection in mid-answer, by FIN or by reset."""
+
+    reset: bool = False
+
+
+Step = bytes | Gate | Hang | Cut
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the vendor does with one request: status, headers, then the body's steps in order."""
+
+    steps: Sequence[Step]
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    head: bool = True
+
+
+@dataclass
+class Received:
+    """A request that the vendor got, and whether its sender has hung up since."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    hung_up: threading.Event = field(default_factory=threading.Event)
+
+
+def event(data: object) -> bytes:
+    """One server-sent event."""
+    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
+
+
+def chunk(delta: dict[str, object] | None = None, **fields: object) -> dict[str, object]:
+    """One chat.completion.chunk; without a delta it has no choices, as the usage chunk has none."""
+    choice = {"index": 0, "delta": delta, "finish_reason": fields.pop("finish_reason", None)}
+    base = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": CREATED, "model": "fake"}
+    return {**base, "choices": [] if delta is None else [choice], **fields}
+
+
+def usage(input_tokens: int = 7, output_tokens: int = 3, cached_tokens: int = 0) -> dict[str, object]:
+    """Token counts as OpenAI sends them."""
+    return {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
+    }
+
+
+def words(*texts: str | Step, finish_reason: str | None = "stop", counted: dict[str, object] | None = None) -> Reply:
+    """A healthy answer: a role, each text as a chunk (or a step of another kind), finish, usage, [DONE]."""
+    steps: list[Step] = [event(chunk({"role": "assistant", "content": ""}))]
+    steps += [event(chunk({"content": text})) if isinstance(text, str) else text for text in texts]
+    if finish_reason is not None:
+        steps.append(event(chunk({}, finish_reason=finish_reason)))
+        steps.append(event(chunk(None, usage=counted or usage())))
+        steps.append(b"data: [DONE]\n\n")
+    return Reply(steps)
+
+
+def groq_words(*texts: str) -> Reply:
+    """The same as Groq sends it: usage in `x_groq` of the last chunk."""
+    steps: list[Step] = [event(chunk({"role": "assistant", "content": ""}, x_groq={"id": "req_fake"}))]
+    steps += [event(chunk({"content": text})) for text in texts]
+    steps.append(event(chunk({}, finish_reason="stop", x_groq={"id": "req_fake", "usage": usage()})))
+    return Reply([*steps, b"data: [DONE]\n\n"])
+
+
+def failure(status: int, code: str | None = None, message: str = "fake failure", **headers: str) -> Reply:
+    """An error answer in OpenAI's shape."""
+    body = {"error": {"message": message, "type": "fake", "param": None, "code": code}}
+    return Reply([json.dumps(body).encode()], status, {"content-type": "application/json", **headers})
+
+
+class Vendor:
+    """One fake vendor on a port of its own. Unscripted requests get their own last message back."""
+
+    def __init__(self, loop: LoopThread) -> None:
+        self._loop = loop
+        self._replies: list[Reply] = []
+        self.requests: list[Received] = []
+        self.violations: list[str] = []
+        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """The server's root, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def script(self, *replies: Reply) -> None:
+        """What to do with the next requests, one reply each."""
+        self._replies.extend(replies)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.loop.call_soon_threadsafe(self._server.close)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (received := await _read_request(reader)) is not None:
+                self.requests.append(received)
+                self.violations += violations("/chat/completions", received.body)
+                reply = self._replies.pop(0) if self._replies else _echo(received.body)
+                await _Conversation(reader, writer, received).play(reply)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+class _Conversation:
+    """Plays one reply, watching for the caller to hang up meanwhile."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, received: Received) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._received = received
+
+    async def play(self, reply: Reply) -> None:
+        if reply.head:
+            self._writer.write(_head(reply))
+        for step in reply.steps:
+            match step:
+                case bytes():
+                    self._writer.write(b"%x\r\n%b\r\n" % (len(step), step))
+                    await self._writer.drain()
+                case Gate():
+                    await self._until_hang_up(step.passed())
+                case Hang():
+                    await self._until_hang_up(asyncio.sleep(60))
+                case Cut(reset):
+                    self._cut(reset=reset)
+        if reply.head:
+            self._writer.write(b"0\r\n\r\n")
+            await self._writer.drain()
+
+    async def _until_hang_up(self, waiting: Any) -> None:
+        """Wait, unless the caller goes: then note it and raise ConnectionResetError."""
+        wait, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._reader.read(1))
+        done, _ = await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if gone in done:
+            wait.cancel()
+            self._received.hung_up.set()
+            raise ConnectionResetError
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+
+    def _cut(self, *, reset: bool) -> None:
+        if reset:
+            connection = self._writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._writer.transport.abort()
+        else:
+            self._writer.close()
+        raise ConnectionResetError
+
+
+def _head(reply: Reply) -> bytes:
+    headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **reply.headers}
+    lines = [f"HTTP/1.1 {reply.status} Fake", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Received | None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    request_line, *lines = head.decode().rstrip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Received(request_line.split()[1], headers, json.loads(body) if body else {})
+
+
+def _echo(body: dict[str, Any]) -> Reply:
+    content = body["messages"][-1]["content"]
+    text = content if isinstance(content, str) else json.dumps(content)
+    pieces = ["".join(group) for _, group in itertools.groupby(text, key=str.isspace)]
+    return words("You said: ", *pieces, counted=usage(len(text.split()), len(pieces) + 1))

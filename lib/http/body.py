@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import orjson
 from starlette.types import Receive
@@ -77,9 +78,9 @@ def _refuse_fields(value: object) -> None:
         raise InvalidRequest(f"{where} {message}.", errors=(FieldError(where, message),))
 
 
-def _unfit(value: object) -> Iterator[tuple[Path, str]]:
+def _unfit(value: Any) -> Iterator[tuple[Path, str]]:
     """Strings with a NUL or half a surrogate pair, and what lies deeper than MAX_DEPTH; without recursion."""
-    todo: list[tuple[Path, object]] = [((), value)]
+    todo: list[tuple[Path, Any]] = [((), value)]
     while todo:
         path, item = todo.pop()
         if isinstance(item, str):
@@ -90,8 +91,11 @@ def _unfit(value: object) -> Iterator[tuple[Path, str]]:
         elif isinstance(item, dict | list):
             if len(path) >= MAX_DEPTH:
                 yield path[:3], f"is nested deeper than {MAX_DEPTH} levels"
-            pairs = item.items() if isinstance(item, dict) else enumerate(item)
-            todo.extend(((*path, key), child) for key, child in pairs)
+            todo.extend(((*path, key), child) for key, child in _children(item))
+
+
+def _children(item: Any) -> Iterator[tuple[str | int, Any]]:
+    yield from item.items() if isinstance(item, dict) else enumerate(item)
 
 
 def _is_encodable(text: str) -> bool:

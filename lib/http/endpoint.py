@@ -115,7 +115,7 @@ class Endpoint:
         return handler
 
 
-class Abort(Exception):  # noqa: N818 - not an error: the way to say so
+class Abort(Exception):
     """Raised by a stream's body to cut the connection: the only way to tell a reader of plain text of a failure."""
 
 
@@ -134,7 +134,7 @@ class Stream(Response):
         self._chunks = chunks
         self._close = close
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """ASGI."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

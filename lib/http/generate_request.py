@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError
 from pydantic import model_validator as validator
@@ -69,8 +69,8 @@ class OtherPart(_Foreign):
 
 
 def _part_tag(part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    return {"text": "<text>", "file": "<file>", "image_url": "<image_url>"}.get(str(kind), "<other>")
+    kind: Any = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
+    return f"<{kind}>" if kind in ("text", "file", "image_url") else "<other>"
 
 
 OpenAIPart = Annotated[
@@ -144,10 +144,14 @@ class GenerateRequest(_Ours):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = DEFAULT_OUTPUT_TOKENS
-    stop: Annotated[
-        Annotated[Filled, Tag("<string>")] | Annotated[list[Filled], Field(min_length=1, max_length=4), Tag("<list>")],
-        Discriminator(lambda stop: "<list>" if isinstance(stop, list) else "<string>"),
-    ] | None = None
+    stop: (
+        Annotated[
+            Annotated[Filled, Tag("<string>")]
+            | Annotated[list[Filled], Field(min_length=1, max_length=4), Tag("<list>")],
+            Discriminator(lambda stop: "<list>" if isinstance(stop, list) else "<string>"),
+        ]
+        | None
+    ) = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
@@ -158,7 +162,7 @@ class GenerateRequest(_Ours):
             Annotated[str, StringConstraints(max_length=512)],
         ],
         Field(max_length=16),
-    ] = {}  # noqa: RUF012 - pydantic copies defaults
+    ] = {}
     # What useChat sends along; nothing here needs it.
     id: Label | None = None
     trigger: Label | None = None
@@ -176,7 +180,8 @@ class GenerateRequest(_Ours):
 
     def chat(self) -> ChatRequest:
         """The same request, free of HTTP. Raises InvalidRequest where a message says nothing."""
-        messages = _chat_messages(self.messages) if self.messages else [{"role": "user", "content": self.prompt}]
+        prompt: dict[str, object] = {"role": "user", "content": self.prompt}
+        messages = _chat_messages(self.messages) if self.messages else [prompt]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
         response_format = self.response_format
@@ -216,7 +221,9 @@ def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, 
     for index, message in enumerate(messages):
         pieces = [piece for piece in message.pieces if not isinstance(piece, TextPart) or piece.text.strip()]
         if pieces:
-            chat.append({"role": "system" if message.role == "developer" else message.role, "content": _content(pieces)})
+            chat.append(
+                {"role": "system" if message.role == "developer" else message.role, "content": _content(pieces)}
+            )
         elif message.role != "assistant":
             # An assistant's empty message is what a stopped answer leaves behind; anyone else's is a mistake.
             where = field_path(("messages", index))

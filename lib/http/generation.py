@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from starlette.responses import Response
@@ -28,8 +28,10 @@ def wanted_form(accept: str | None, *, stream: bool | None) -> Form:
     if stream is False:
         return "json"
     ranked = sorted(map(_quality, (accept or "*/*").split(",")), key=lambda entry: -entry[1])
-    forms = [_FORMS[media_type] for media_type, quality in ranked if quality > 0 and media_type in _FORMS]
-    return next((form for form in forms if not (stream and form == "json")), "ui")
+    forms: list[Form] = [_FORMS[media_type] for media_type, quality in ranked if quality > 0 and media_type in _FORMS]
+    if stream:
+        forms = [form for form in forms if form != "json"]
+    return forms[0] if forms else "ui"
 
 
 def _quality(entry: str) -> tuple[str, float]:
@@ -41,6 +43,9 @@ def _quality(entry: str) -> tuple[str, float]:
             except ValueError:
                 return media_type, 0.0
     return media_type, 1.0
+
+
+Summary = dict[str, object]
 
 
 class Generation:
@@ -83,7 +88,12 @@ class Generation:
                 deltas.extend(more)
         text = "".join(delta.text for delta in deltas)
         reasoning = "".join(delta.reasoning for delta in deltas)
-        body = {"text": text, **({"reasoning": reasoning} if reasoning else {}), **self._summary(), "assets": []}
+        body: Summary = {
+            "text": text,
+            **({"reasoning": reasoning} if reasoning else {}),
+            **self._summary(),
+            "assets": [],
+        }
         return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
 
     async def _text(self, first: Sequence[Delta]) -> AsyncGenerator[bytes, None]:
@@ -141,10 +151,8 @@ def _plain(deltas: Sequence[Delta]) -> bytes:
     return "".join(delta.text for delta in deltas).encode()
 
 
-def _without_none(value: Summary) -> Summary:
+def _without_none(value: Any) -> Summary:
     """The AI SDK's client takes no null: what is unknown is left out."""
     return {
-        key: _without_none(item) if isinstance(item, dict) else item
-        for key, item in value.items()
-        if item is not None
+        key: _without_none(item) if isinstance(item, dict) else item for key, item in value.items() if item is not None
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Capability = Literal["json_schema", "vision", "reasoning"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
@@ -83,8 +83,5 @@ class TextProvider(Protocol):
         ...
 
 
-def _characters(content: object) -> int:
-    if isinstance(content, str):
-        return len(content)
-    parts = content if isinstance(content, list) else []
-    return sum(len(part.get("text", "")) for part in parts)
+def _characters(content: Any) -> int:
+    return len(content) if isinstance(content, str) else sum(len(part.get("text", "")) for part in content)

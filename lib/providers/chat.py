@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
 
 import orjson
 
@@ -79,7 +81,8 @@ def error_for(status: int | None, code: object, headers: Mapping[str, str], now:
     """Name what a provider's status and error code mean; its message is not looked at. `now` is a Unix time."""
     kind = _BY_CODE.get(code) if isinstance(code, str) else None
     if kind is None and status is not None:
-        kind = _BY_STATUS.get(status) or (RequestRejected if 400 <= status < 500 else Overloaded)
+        is_ours = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        kind = _BY_STATUS.get(status) or (RequestRejected if is_ours else Overloaded)
     return (kind or Overloaded)(status=status, retry_after_s=retry_after(headers.get("retry-after"), now))
 
 
@@ -136,13 +139,13 @@ class ChatStream:
         return deltas
 
 
-def _delta(event: dict[str, object]) -> Delta | None:
+def _delta(event: Any) -> Delta | None:
     """One `chat.completion.chunk`, or None where it holds nothing for us (a role, an empty piece)."""
     if event.get("error"):
-        raise _stream_error(event["error"])
+        raise _stream_error(event)
     choices = event.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else {}
-    piece = choice.get("delta") or {}
+    choice: Any = choices[0] if choices else {}
+    piece: Any = choice.get("delta") or {}
     delta = Delta(
         text=_text(piece.get("content")),
         reasoning=_text(piece.get("reasoning") or piece.get("reasoning_content")),
@@ -165,24 +168,34 @@ def _finish_reason(value: object) -> FinishReason | None:
     return None if value is None else FINISH_REASONS.get(str(value), "other")
 
 
-def _usage(event: dict[str, object]) -> Usage | None:
+def _usage(event: Any) -> Usage | None:
     """Token counts, from `usage` or, at Groq, from `x_groq.usage`."""
-    groq = event.get("x_groq")
-    usage = event.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    groq: Any = event.get("x_groq")
+    usage: Any = event.get("usage") or (groq and groq.get("usage"))
     if not usage:
         return None
     return Usage(
         input_tokens=int(usage["prompt_tokens"]),
         output_tokens=int(usage["completion_tokens"]),
-        cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
-        reasoning_tokens=int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
+        cached_tokens=_detail(usage.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_detail(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
-def _stream_error(error: object) -> ProviderError:
+def _detail(details: Any, name: str) -> int:
+    return int(details.get(name) or 0) if details else 0
+
+
+def error_code(body: Any) -> object:
+    """The code in an error body, `{"error": {code, type}}` or what lies below `error`; else its type."""
+    try:
+        inner = body.get("error", body)
+        return inner.get("code") or inner.get("type")
+    except AttributeError:
+        return None
+
+
+def _stream_error(event: Any) -> ProviderError:
     """An error object inside a stream that began as 200; some vendors give a status as its code."""
-    if not isinstance(error, dict):
-        return Overloaded()
-    code = error.get("code") or error.get("type")
-    status = next((value for value in (code, error.get("status_code")) if isinstance(value, int)), None)
-    return error_for(status, code, {}, time.time())
+    code = error_code(event)
+    return error_for(code if isinstance(code, int) else None, code, {}, time.time())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, Model
 from lib.providers.catalog import Row
-from lib.providers.chat import ChatStream, error_for, request_arguments
+from lib.providers.chat import ChatStream, error_code, error_for, request_arguments
 
 if TYPE_CHECKING:
     import httpx
@@ -51,6 +51,8 @@ class OpenAICompatible:
                         yield deltas
                 if deltas := answer.close():
                     yield deltas
+        except ProviderError:
+            raise
         except Exception as error:
             raise self._translate(error, begun=begun) from error
 
@@ -60,14 +62,13 @@ class OpenAICompatible:
 
     async def _load_once(self) -> Create:
         """Import the SDK and make the client: the better part of a second, so not on the event loop's thread."""
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        loading = self._loading = self._loading or asyncio.ensure_future(asyncio.to_thread(self._load))
         try:
-            self._create = await asyncio.shield(self._loading)
+            self._create = create = await asyncio.shield(loading)
         finally:
-            if self._loading is not None and self._loading.done():
+            if loading.done():
                 self._loading = None
-        return self._create
+        return create
 
     def _load(self) -> Create:
         module = importlib.import_module(self.sdk)
@@ -80,22 +81,14 @@ class OpenAICompatible:
         )
         return client.chat.completions.with_streaming_response.create
 
-    def _translate(self, error: Exception, *, begun: bool) -> ProviderError:
+    def _translate(self, error: Any, *, begun: bool) -> Exception:
         """Our name for what the SDK or the HTTP client below it raised, by type, status and code."""
-        if isinstance(error, ProviderError):
-            return error
         sdk = importlib.import_module(self.sdk)
-        http = importlib.import_module("httpx")
+        http, aiohttp = importlib.import_module("httpx"), importlib.import_module("aiohttp")
         if isinstance(error, sdk.APIStatusError):
-            return error_for(error.status_code, _error_code(error.body), error.response.headers, time.time())
+            return error_for(error.status_code, error_code(error.body), error.response.headers, time.time())
         if isinstance(error, sdk.APITimeoutError | http.TimeoutException | TimeoutError):
             return TimedOut()
-        if isinstance(error, sdk.APIConnectionError | http.HTTPError | OSError):
+        if isinstance(error, sdk.APIConnectionError | http.HTTPError | aiohttp.ClientError | OSError):
             return BrokenStream() if begun else ConnectionFailed()
-        raise error
-
-
-def _error_code(body: object) -> object:
-    """The error code in an error body; one SDK hands over the whole body, the other what is below `error`."""
-    inner = body.get("error", body) if isinstance(body, dict) else None
-    return (inner.get("code") or inner.get("type")) if isinstance(inner, dict) else None
+        return error

@@ -50,7 +50,7 @@ class Answer:
         return self._core.attempts
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
-        """Batches of deltas as they arrive, never empty. Raises AppError where the answer can't be had or ends early."""
+        """Batches of deltas as they arrive, never empty. Raises AppError where there is no answer or it ends early."""
         return self._deltas
 
     async def aclose(self) -> None:

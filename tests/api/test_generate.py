@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.conftest import KEY_HEADER, Serve, local_over
+from tests.conftest import Serve, local_over
 from tests.fakes.vendor import Vendor, words
 
 

@@ -1,0 +1,1 @@
+"""Stand-ins for the vendors at the network's edge."""

@@ -17,15 +17,34 @@ install-dev:
 	@sh scripts/install local dev
 
 .PHONY: test
-test: install-dev ## Install what it needs, run the tests (up to five minutes)
+test: install-dev ## Install what it needs, run the tests (under five minutes)
+	@$(PY) -m pytest -m "not slow"
+
+.PHONY: test-all
+test-all: install-dev ## The same and the slow ones: a real browser, a real Vercel build
 	@$(PY) -m pytest
 
 .PHONY: check
-check: install-dev ## Format, lint, types, generated files fresh
+check: install-dev ## Format, lint, types, generated files and pins fresh
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m basedpyright
+	@$(PY) scripts/generate.py --check
+	@sh scripts/lock --check
+
+.PHONY: generate
+generate: install-dev ## Renew .env.example and the README's tables
+	@$(PY) scripts/generate.py
+
+.PHONY: doctor
+doctor: ## Say what is on, off, missing or malformed, by variable name
+	@sh scripts/install local
+	@$(PY) -m local.report
 
 .PHONY: lock
-lock: install-dev ## Renew the pinned requirements
+lock: install-dev ## Upgrade the pinned requirements
 	@sh scripts/lock
+
+.PHONY: vercel-build
+vercel-build: install-dev ## Build for Vercel offline, in a copy, and call what was built (needs Node)
+	@$(PY) scripts/vercel_build.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import importlib
 import json
 import logging
@@ -14,11 +15,10 @@ import signal
 import socket
 import sys
 from collections.abc import Generator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
-from dotenv import dotenv_values
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,9 +30,10 @@ from lib.http.problem import problem
 from lib.ids import uuid7
 from lib.settings import Settings
 from local.engine import Engine, EngineError
+from local.report import ENV_FILES, ROOT, lines, load_env_files
 
-ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".local"
+DEFAULT_PORT = 8000
 GRACE_S = 5
 
 
@@ -118,7 +119,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def main(port: int, env_files: list[Path]) -> None:
+async def main(port: int, env_files: tuple[Path, ...]) -> None:
     """Serve until SIGINT or SIGTERM. Raises SystemExit with a message where it can't start."""
     listener = _listen(port)
     STATE.mkdir(exist_ok=True)
@@ -141,31 +142,25 @@ async def main(port: int, env_files: list[Path]) -> None:
 
 
 def banner(settings: Settings, notes: dict[str, str], port: int) -> str:
-    """What is on, what is off and which variable turns it on, then the URL."""
-    lines = ["", "AI Integration Blueprint", ""]
-    for part in settings.parts:
-        why = notes.get(part.name) or ("" if part.on else f"set {' and '.join(part.needs)}")
-        lines.append(f"  {'on ' if part.on else 'off'}  {part.name:<12} {part.note}{f' ({why})' if why else ''}")
-    lines += [f"  !    {name} {why}" for name, why in settings.malformed.items()]
-    lines += [f"  !    {name} would put a secret into the browser: rename it" for name in settings.exposed]
-    return "\n".join([*lines, "", f"  http://localhost:{port}   (Ctrl-C stops it)", ""])
+    """What is on and off, then the URL."""
+    title = ["", "AI Integration Blueprint", ""]
+    return "\n".join([*title, *lines(settings, notes), "", f"  http://localhost:{port}   (Ctrl-C stops it)", ""])
 
 
 def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), reuse_port=False)
-    except OSError as error:
-        raise SystemExit(
-            f"Port {port} is taken. Stop what listens there, or choose another: PORT={port + 1} make run"
-        ) from error
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "is taken: stop what listens there, or choose another" if taken else f"can't be used ({error}): choose one"
+        raise SystemExit(f"Port {port} {why}, say PORT={DEFAULT_PORT + 1} make run") from error
 
 
-def _prepare_environment(env_files: list[Path]) -> None:
+def _prepare_environment(env_files: tuple[Path, ...]) -> None:
     """Lay the files under the real environment, and give what a deployment would have to be given."""
-    for file in env_files:
-        for name, value in dotenv_values(file).items():
-            os.environ.setdefault(name, value or "")
-    os.environ.setdefault("ALLOW_ANONYMOUS", "1")
+    load_env_files(env_files)
+    if not os.environ.get("ALLOW_ANONYMOUS"):
+        os.environ["ALLOW_ANONYMOUS"] = "1"
     if not os.environ.get("SESSION_SECRET"):
         os.environ["SESSION_SECRET"] = _kept_secret(STATE / "session-secret")
 
@@ -193,8 +188,9 @@ async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--port", type=int, default=8000)
+    arguments.add_argument("--port", type=int, default=DEFAULT_PORT)
     arguments.add_argument("--env-file", type=Path, action="append", help="instead of .env.local and .env")
     options = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    asyncio.run(main(options.port, options.env_file or [ROOT / ".env.local", ROOT / ".env"]))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(options.port, tuple(options.env_file or ENV_FILES)))

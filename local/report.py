@@ -1,0 +1,57 @@
+"""What is on, what is off and which variable turns it on: for the banner of `make run`, and `make doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from lib import settings as environment
+from lib.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+ENV_FILES = (ROOT / ".env.local", ROOT / ".env")
+"""Read by `make run` and `make doctor`, the first winning; the real environment wins over both."""
+
+
+def load_env_files(files: tuple[Path, ...] = ENV_FILES) -> None:
+    """Lay the files under the real environment."""
+    for file in files:
+        for name, value in dotenv_values(file).items():
+            os.environ.setdefault(name, value or "")
+
+
+def lines(settings: Settings, notes: Mapping[str, str]) -> list[str]:
+    """One line per part, then one per mistake. `notes` says more about a part. Names of variables, never values."""
+    out: list[str] = []
+    for part in settings.parts:
+        why = notes.get(part.name) or ("" if part.on else f"set {' and '.join(part.needs)}")
+        out.append(f"  {'on ' if part.on else 'off'}  {part.name:<12} {part.note}{f' ({why})' if why else ''}")
+    out += [f"  bad  {name} {why}" for name, why in settings.malformed.items()]
+    out += [f"  bad  {name} would put a secret into the browser's files: rename it" for name in settings.exposed]
+    return out
+
+
+def doctor() -> int:
+    """Print the report on this environment; return 1 where something is wrong with it, else 0."""
+    load_env_files()
+    settings = environment.load()
+    print("\n".join(lines(settings, {"local": "embedded: `make run` starts it"})))
+    problems = [
+        *(["Something is malformed or exposed: see 'bad' above."] if settings.malformed or settings.exposed else []),
+        *([] if settings.api_keys or settings.allow_anonymous else ["Nobody may call: every request is answered 401."]),
+        *(
+            []
+            if settings.vendors
+            else ["Deployed like this, no text provider is on: every request is answered 503 (`make run` has its own)."]
+        ),
+    ]
+    print("\n".join(["", *problems] if problems else ["", "Ready."]))
+    return 1 if settings.malformed or settings.exposed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(doctor())

@@ -1,0 +1,78 @@
+"""Writes what can be generated: .env.example and the README's tables. `--check` only says what is stale."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lib.providers.catalog import ROWS  # noqa: E402 - after the path
+from lib.settings import variables  # noqa: E402
+
+
+def env_example() -> str:
+    """Every variable with its help text, unset."""
+    blocks = ["# Copy to .env for `make run`; on Vercel these are the project's environment variables. All optional."]
+    for variable in variables():
+        example = f"\n# Example: {variable.example}" if variable.example else ""
+        blocks.append(f"# {variable.help}{example}\n{variable.name}=")
+    return "\n\n".join(blocks) + "\n"
+
+
+def environment_table() -> str:
+    """The variables as a Markdown table."""
+    rows = [f"| `{variable.name}` | {variable.help} |" for variable in variables()]
+    return "\n".join(["| Variable | What it is for |", "| --- | --- |", *rows])
+
+
+def provider_table() -> str:
+    """The catalogue as a Markdown table."""
+    head = ["| Provider | On when | `fast` | `strong` | Other models |", "| --- | --- | --- | --- | --- |"]
+    rows: list[str] = []
+    for row in ROWS:
+        others = ", ".join(f"`{model.id}`" for model in row.models if model.id not in {row.fast, row.strong})
+        on = f"`{row.key_var or row.base_url_var}` is set"
+        rows.append(f"| `{row.name}` ({row.label}) | {on} | `{row.fast}` | `{row.strong}` | {others} |")
+    return "\n".join([*head, *rows])
+
+
+def package_table() -> str:
+    """requirements*.in as a Markdown table: the reason for each package stands beside it there."""
+    rows: list[str] = []
+    for name, use in (("requirements.in", "functions"), ("requirements-local.in", "`make run`"), ("requirements-dev.in", "tests")):
+        for line in (ROOT / name).read_text().splitlines():
+            if (match := re.match(r"([a-z0-9-]+)[^#]*# (.*)", line)) is not None:
+                rows.append(f"| {match[1]} | {use} | {match[2]} |")
+    return "\n".join(["| Package | For | Why |", "| --- | --- | --- |", *rows])
+
+
+def filled(readme: str) -> str:
+    """The README with its generated tables, each between a pair of comments."""
+    for name, table in (("environment", environment_table()), ("providers", provider_table()), ("packages", package_table())):
+        pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end -->)"
+        readme, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", readme, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md has {count} places for {name}")
+    return readme
+
+
+def main() -> int:
+    """Write, or with --check compare; return 1 when something is stale."""
+    stale = 0
+    readme = ROOT / "README.md"
+    for file, text in ((ROOT / ".env.example", env_example()), (readme, filled(readme.read_text()))):
+        if file.exists() and file.read_text() == text:
+            continue
+        if "--check" in sys.argv:
+            print(f"{file.name} is stale: run make generate", file=sys.stderr)
+            stale = 1
+        else:
+            file.write_text(text)
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())

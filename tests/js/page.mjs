@@ -1,0 +1,101 @@
+// A React component around one hook, mounted in jsdom, and what it showed.
+
+import './window.mjs';
+
+import { createElement, useEffect, useLayoutEffect } from 'react';
+import { createRoot } from 'react-dom/client';
+
+const DEADLINE_MS = 30_000;
+
+// A client is {use, actions, see}: the hook to render, what a user can do with what it returned, and what of that to
+// report as an object with `idle`, which says whether the hook itself shows that it is at rest.
+export class Page {
+  #client;
+  #root;
+  #view;
+  #running = 0;
+  #watchers = new Set();
+
+  static async open(client, complain) {
+    const page = new Page();
+    const mounted = withResolvers();
+    const onUncaughtError = error => {
+      complain(error);
+      mounted.reject(error);
+    };
+    const Component = () => {
+      const view = client.use();
+      useLayoutEffect(() => page.#show(view));
+      // Comes after the hook's own effects, in which it subscribes to its store.
+      useEffect(mounted.resolve, []);
+      return null;
+    };
+    page.#client = client;
+    page.#root = createRoot(document.createElement('div'), { onUncaughtError });
+    page.#root.render(createElement(Component));
+    await mounted.promise;
+    return page;
+  }
+
+  // Begins the action; `idle` is false until it is over.
+  act(name, ...details) {
+    this.#running += 1;
+    const over = () => {
+      this.#running -= 1;
+      this.#changed();
+    };
+    Promise.resolve(this.#client.actions[name](this.#view, ...details)).then(over, over);
+  }
+
+  // What is to see once its fields have these values.
+  async until(wanted) {
+    const { promise, resolve, reject } = withResolvers();
+    const look = () => this.#has(wanted) && resolve(this.#see());
+    const late = () => reject(new Error(`never ${JSON.stringify(wanted)}, but ${JSON.stringify(this.#see())}`));
+    const timer = setTimeout(late, DEADLINE_MS);
+    this.#watchers.add(look);
+    look();
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#watchers.delete(look);
+    }
+  }
+
+  close() {
+    this.#root.unmount();
+  }
+
+  #show(view) {
+    this.#view = view;
+    this.#client.shown?.(view);
+    this.#changed();
+  }
+
+  #changed() {
+    this.#watchers.forEach(look => look());
+  }
+
+  #see() {
+    const seen = this.#client.see(this.#view);
+    return { ...seen, idle: seen.idle && this.#running === 0 };
+  }
+
+  #has(wanted) {
+    const seen = this.#see();
+    return Object.entries(wanted).every(([name, value]) => JSON.stringify(seen[name]) === JSON.stringify(value));
+  }
+}
+
+// The error as a page's code finds it.
+export function described(error) {
+  return error && { name: error.name, message: error.message, statusCode: error.statusCode };
+}
+
+// Promise.withResolvers, which Node 20 lacks.
+function withResolvers() {
+  const resolvers = {};
+  resolvers.promise = new Promise((resolve, reject) => Object.assign(resolvers, { resolve, reject }));
+  return resolvers;
+}

@@ -152,8 +152,8 @@ def _listen(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", port), reuse_port=False)
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "is taken: stop what listens there, or choose another" if taken else f"can't be used ({error}): choose one"
-        raise SystemExit(f"Port {port} {why}, say PORT={DEFAULT_PORT + 1} make run") from error
+        why = "is taken; stop what listens there, or choose another" if taken else f"can't be used ({error})"
+        raise SystemExit(f"Port {port} {why}: PORT={DEFAULT_PORT + 1} make run") from error
 
 
 def _prepare_environment(env_files: tuple[Path, ...]) -> None:

@@ -38,7 +38,10 @@ def main() -> None:
     # More threads than free cores make it ten times slower: they spin while they wait for one another.
     parameters.cpuparams.n_threads = 1
     parameters.cpuparams_batch.n_threads = 1
-    parameters.sampling.penalty_repeat = 1.15
+    # What SmolLM2's authors recommend, where the request says nothing.
+    parameters.sampling.temp = 0.2
+    parameters.sampling.top_p = 0.9
+    parameters.sampling.penalty_repeat = 1.05
     server = xllamacpp.Server(parameters)
     print(f"{server.listening_address}/v1", flush=True)
     sys.stdin.buffer.read()

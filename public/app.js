@@ -276,12 +276,12 @@ function refresh() {
   byId('empty').hidden = turns.length > 0;
   renew.hidden = !turns.length;
   renew.disabled = running !== null;
-  send.hidden = running !== null;
-  stop.hidden = running === null;
+  byId('when-idle').hidden = running !== null;
+  byId('when-running').hidden = running === null;
   copy.disabled = !prompt.value.trim() && !turns.length;
-  // Whoever pressed a button that is gone now must not be thrown back to the top of the page.
-  if (focused === send || focused?.closest('#empty[hidden]')) stop.focus();
-  if (focused === stop && stop.hidden) send.focus();
+  // A button that disappears under the reader's finger hands its focus on.
+  if (focused?.closest('#when-idle[hidden], #empty[hidden]')) stop.focus();
+  if (focused?.closest('#when-running[hidden]')) send.focus();
 }
 
 function newConversation() {
@@ -312,10 +312,12 @@ function currentCurl() {
 }
 
 async function copyCurl() {
-  const outcome = await navigator.clipboard.writeText(currentCurl()).then(
-    () => 'Copied',
-    () => 'Not allowed',
-  );
+  let outcome = 'Copied';
+  try {
+    await navigator.clipboard.writeText(currentCurl());
+  } catch {
+    outcome = 'Not allowed';
+  }
   copy.textContent = outcome;
   byId('announcer').textContent = outcome;
   setTimeout(() => {
@@ -340,11 +342,11 @@ async function showHealth() {
   const health = await fetch('/api/health')
     .then((response) => response.json())
     .catch(() => null);
-  if (!Array.isArray(health?.parts)) return showSummary('unknown', 'Status unknown', 'The health check did not answer.');
+  if (!Array.isArray(health?.parts)) return showSummary('unknown', 'unknown', 'The health check did not answer.');
   const { status, parts, malformed = {} } = health;
   const rows = [...Object.entries(malformed).map(malformedRow), ...parts.map(partRow)];
   byId('parts-list').replaceChildren(...rows);
-  if (status !== 'ok') return showSummary('wrong', 'Needs setup', 'Something has to be set before all is well.');
+  if (status !== 'ok') return showSummary('wrong', 'needs setup', 'Something has to be set before all is well.');
   const on = parts.filter((part) => part.on).length;
   showSummary('on', `${on} of ${parts.length} on`, 'What is on here, and what turns the rest on.');
 }

@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT))
 from lib.providers.catalog import ROWS  # noqa: E402 - after the path
 from lib.settings import variables  # noqa: E402
 
+USES = {"requirements.in": "functions", "requirements-local.in": "`make run`", "requirements-dev.in": "tests"}
+
 
 def env_example() -> str:
     """Every variable with its help text, unset."""
@@ -42,20 +44,21 @@ def provider_table() -> str:
 def package_table() -> str:
     """requirements*.in as a Markdown table: the reason for each package stands beside it there."""
     rows: list[str] = []
-    for name, use in (("requirements.in", "functions"), ("requirements-local.in", "`make run`"), ("requirements-dev.in", "tests")):
-        for line in (ROOT / name).read_text().splitlines():
-            if (match := re.match(r"([a-z0-9-]+)[^#]*# (.*)", line)) is not None:
-                rows.append(f"| {match[1]} | {use} | {match[2]} |")
+    for name, use in USES.items():
+        packages = re.findall(r"^([a-z0-9-]+)[^#\n]*# (.*)$", (ROOT / name).read_text(), flags=re.MULTILINE)
+        rows += [f"| {package} | {use} | {why} |" for package, why in packages]
     return "\n".join(["| Package | For | Why |", "| --- | --- | --- |", *rows])
 
 
 def filled(readme: str) -> str:
     """The README with its generated tables, each between a pair of comments."""
-    for name, table in (("environment", environment_table()), ("providers", provider_table()), ("packages", package_table())):
-        pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end -->)"
-        readme, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", readme, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"README.md has {count} places for {name}")
+    tables = {"environment": environment_table(), "providers": provider_table(), "packages": package_table()}
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: generated -->\n", "<!-- end -->"
+        before, found, rest = readme.partition(begin)
+        if not found:
+            raise SystemExit(f"README.md has no place for the {name} table")
+        readme = f"{before}{begin}{table}\n{rest[rest.index(end) :]}"
     return readme
 
 

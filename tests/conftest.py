@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
+import queue
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import uvicorn
@@ -89,6 +92,32 @@ def serve(loop: LoopThread) -> Iterator[Serve]:
             return running.enter_context(_Served(Site(ROOT, app), loop)).url
 
         yield start
+
+
+class InferenceLog(logging.Handler):
+    """Catches the `ai_inference` lines as they are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str] = queue.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logging's hook."""
+        self._lines.put(record.getMessage())
+
+    def next(self) -> dict[str, Any]:
+        """The next line; waits for it, since it is written after the caller may have gone."""
+        return json.loads(self._lines.get(timeout=10))
+
+
+@pytest.fixture
+def inference_log() -> Iterator[InferenceLog]:
+    """The `ai_inference` lines of this test."""
+    handler, logger = InferenceLog(), logging.getLogger("ai_inference")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import KEY_HEADER, USER_KEY, Serve, hosted_over, local_over
+from tests.conftest import KEY_HEADER, USER_KEY, InferenceLog, Serve, hosted_over, local_over
 from tests.fakes.vendor import Cut, Hang, Vendor, chunk, event, failure, groq_words, usage, words
 
 JSON = {"accept": "application/json"}
@@ -363,16 +363,14 @@ def test_deployed_without_access(serve: Serve, vendor: Vendor) -> None:
     assert vendor.requests == []
 
 
-def test_guest_is_known_again(serve: Serve, vendor: Vendor, caplog: pytest.LogCaptureFixture) -> None:
+def test_guest_is_known_again(serve: Serve, vendor: Vendor, inference_log: InferenceLog) -> None:
     """A guest gets a cookie and stays the same guest by it."""
-    caplog.set_level("INFO", "ai_inference")
     with httpx.Client(base_url=serve(local_over(vendor))) as client:
         first = client.post("/api/generate", json={"prompt": "Hi", "stream": False})
         second = client.post("/api/generate", json={"prompt": "Hi", "stream": False})
     assert "HttpOnly" in first.headers["set-cookie"]
     assert "set-cookie" not in second.headers
-    ids = {json.loads(record.message)["caller_id"] for record in caplog.records if record.name == "ai_inference"}
-    assert len(ids) == 1
+    assert inference_log.next()["caller_id"] == inference_log.next()["caller_id"]
 
 
 def test_wrong_key_is_refused(serve: Serve, vendor: Vendor) -> None:
@@ -428,13 +426,12 @@ def test_other_origins(serve: Serve, vendor: Vendor) -> None:
     assert "access-control-allow-origin" not in post(url, {"prompt": "Hi"}, origin="https://b.example").headers
 
 
-def test_every_attempt_is_logged(serve: Serve, make_vendor: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_attempt_is_logged(serve: Serve, make_vendor: Any, inference_log: InferenceLog) -> None:
     """One line per call to a provider: who, how long, how much, and from whom it was taken over."""
-    caplog.set_level("INFO", "ai_inference")
     groq, xai = make_vendor(), make_vendor()
     groq.script(failure(503))
     post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi", "metadata": {"page": "home"}}, **JSON)
-    failed, served = [json.loads(record.message) for record in caplog.records if record.name == "ai_inference"]
+    failed, served = inference_log.next(), inference_log.next()
     assert (failed["attempt"], failed["outcome"], failed["error_code"]) == (1, "error", "provider_unavailable")
     assert (failed["cost_micro_usd"], failed["ttft_ms"]) == (0, None)
     assert (served["attempt"], served["outcome"], served["fallback_from"]) == (2, "ok", "groq")

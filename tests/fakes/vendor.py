@@ -126,6 +126,7 @@ class Vendor:
         self._replies: list[Reply] = []
         self.requests: list[Received] = []
         self.violations: list[str] = []
+        self.asked = threading.Event()
         self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
@@ -146,6 +147,7 @@ class Vendor:
         try:
             while (received := await _read_request(reader)) is not None:
                 self.requests.append(received)
+                self.asked.set()
                 self.violations += violations("/chat/completions", received.body)
                 reply = self._replies.pop(0) if self._replies else _echo(received.body)
                 await _Conversation(reader, writer, received).play(reply)

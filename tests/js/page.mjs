@@ -2,7 +2,7 @@
 
 import './window.mjs';
 
-import { createElement, useEffect, useLayoutEffect } from 'react';
+import { createElement, useEffect, useLayoutEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 
 const DEADLINE_MS = 30_000;
@@ -13,7 +13,9 @@ export class Page {
   #client;
   #root;
   #view;
-  #running = 0;
+  #begun = 0;
+  #over = 0;
+  #countOver;
   #watchers = new Set();
 
   static async open(client, complain) {
@@ -25,7 +27,9 @@ export class Page {
     };
     const Component = () => {
       const view = client.use();
-      useLayoutEffect(() => page.#show(view));
+      const [over, setOver] = useState(0);
+      page.#countOver = () => setOver(count => count + 1);
+      useLayoutEffect(() => page.#show(view, over));
       // Comes after the hook's own effects, in which it subscribes to its store.
       useEffect(mounted.resolve, []);
       return null;
@@ -37,14 +41,11 @@ export class Page {
     return page;
   }
 
-  // Begins the action; `idle` is false until it is over.
+  // Begins the action. `idle` is false until it is over and the page shows what came of it: its end is counted in
+  // React's own state, so that it is rendered after, or with, all that the action changed.
   act(name, ...details) {
-    this.#running += 1;
-    const over = () => {
-      this.#running -= 1;
-      this.#changed();
-    };
-    Promise.resolve(this.#client.actions[name](this.#view, ...details)).then(over, over);
+    this.#begun += 1;
+    Promise.resolve(this.#client.actions[name](this.#view, ...details)).then(this.#countOver, this.#countOver);
   }
 
   // What is to see once its fields have these values.
@@ -67,19 +68,16 @@ export class Page {
     this.#root.unmount();
   }
 
-  #show(view) {
+  #show(view, over) {
     this.#view = view;
+    this.#over = over;
     this.#client.shown?.(view);
-    this.#changed();
-  }
-
-  #changed() {
     this.#watchers.forEach(look => look());
   }
 
   #see() {
     const seen = this.#client.see(this.#view);
-    return { ...seen, idle: seen.idle && this.#running === 0 };
+    return { ...seen, idle: seen.idle && this.#over === this.#begun };
   }
 
   #has(wanted) {
@@ -90,7 +88,7 @@ export class Page {
 
 // The error as a page's code finds it.
 export function described(error) {
-  return error && { name: error.name, message: error.message, statusCode: error.statusCode };
+  return error ? { name: error.name, message: error.message, statusCode: error.statusCode } : null;
 }
 
 // Promise.withResolvers, which Node 20 lacks.

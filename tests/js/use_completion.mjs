@@ -4,9 +4,16 @@ import { useCompletion } from '@ai-sdk/react';
 
 import { described } from './page.mjs';
 
-export function client({ url, streamProtocol, headers, id }) {
+export function client({ url, streamProtocol }) {
   const finishes = [];
-  const options = { api: `${url}/api/generate`, id, streamProtocol, headers, onFinish: (_, text) => finishes.push(text) };
+  const options = {
+    api: `${url}/api/generate`,
+    // Pages with the same id would share their state.
+    id: crypto.randomUUID(),
+    streamProtocol,
+    headers: streamProtocol === 'text' ? { accept: 'text/plain' } : {},
+    onFinish: (_, completion) => finishes.push(completion),
+  };
   return {
     use: () => useCompletion(options),
     actions: {

@@ -1,0 +1,157 @@
+"""Every function under Vercel's own runtime, as it is started in production."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.conftest import KEY_HEADER, ROOT, local_over, require
+from tests.fakes.vendor import Gate, Hang, Reply, Vendor, words
+from tests.runtime import REQUEST_ID, Message, Runtime, RuntimeMissing, interpreter
+
+FILES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py"))
+GENERATE = "api/generate.py"
+NUMBER = 7
+"""The platform's number for the request that a test sends."""
+TIMEOUT_S = 20
+
+Start = Callable[[str, dict[str, str]], Runtime]
+
+
+class Milestone(Gate):
+    """A point in a script that the vendor passes without waiting, and that a test can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    async def passed(self) -> None:
+        """The vendor is here."""
+        self.reached.set()
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """The interpreter for the runtime."""
+    try:
+        return interpreter()
+    except RuntimeMissing as error:
+        require("REQUIRE_RUNTIME", str(error))
+        raise
+
+
+@pytest.fixture
+def start(python: Path) -> Iterator[Start]:
+    """Starts a function under the runtime, in this environment and no other."""
+    with ExitStack() as running:
+        yield lambda file, environ: running.enter_context(Runtime.of_file(file, environ, python))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_function_answers(start: Start, file: str) -> None:
+    """Without a single variable set, a function starts and answers JSON that can be traced."""
+    answer = httpx.get(f"{start(file, {}).url}/{file.removesuffix('.py')}", timeout=TIMEOUT_S)
+    assert answer.status_code in {200, 401, 405}
+    assert isinstance(answer.json(), dict)
+    assert answer.headers["x-request-id"]
+
+
+def test_deltas_are_not_held_back(start: Start, vendor: Vendor) -> None:
+    """The caller can read a delta before the vendor sends the next one."""
+    gate = Gate()
+    vendor.script(words("first", gate, "second"))
+    with closing(ask(start(GENERATE, local_over(vendor)), {"prompt": "Hi"})) as connection:
+        texts = deltas(connection.getresponse())
+        assert next(texts) == "first"
+        gate.open()
+        assert list(texts) == ["second"]
+
+
+def test_caller_leaves_in_mid_stream(start: Start, vendor: Vendor) -> None:
+    """A caller who leaves an answer that has begun stops the vendor, and the call is on record."""
+    vendor.script(words("first", Hang()))
+    runtime = start(GENERATE, local_over(vendor))
+    with closing(ask(runtime, {"prompt": "Hi"})) as connection:
+        assert next(deltas(connection.getresponse())) == "first"
+    assert_cancelled(runtime, vendor)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("texts", [(), ("first",)], ids=["before the first token", "after it"])
+def test_caller_leaves_without_reading(start: Start, vendor: Vendor, texts: tuple[str, ...], *, stream: bool) -> None:
+    """A caller who leaves while waiting stops the vendor too, whatever the answer's form would have been."""
+    milestone = Milestone()
+    vendor.script(words(*texts, milestone, Hang()))
+    runtime = start(GENERATE, local_over(vendor))
+    with closing(ask(runtime, {"prompt": "Hi", "stream": stream})):
+        assert milestone.reached.wait(TIMEOUT_S)
+    assert_cancelled(runtime, vendor)
+
+
+def test_caller_leaves_before_the_vendor_answers(start: Start, vendor: Vendor) -> None:
+    """A caller who leaves before the vendor's status line stops the vendor as well."""
+    milestone = Milestone()
+    vendor.script(Reply([milestone, Hang()], head=False))
+    runtime = start(GENERATE, local_over(vendor))
+    with closing(ask(runtime, {"prompt": "Hi"})):
+        assert milestone.reached.wait(TIMEOUT_S)
+    assert_cancelled(runtime, vendor)
+
+
+def test_large_body(start: Start, vendor: Vendor) -> None:
+    """A body of three megabytes arrives whole."""
+    prompt = "0123456789abcdef" * (3 * 2**16)
+    vendor.script(words("read"))
+    url = start(GENERATE, local_over(vendor)).url
+    answer = httpx.post(
+        f"{url}/api/generate", json={"prompt": prompt, "stream": False}, headers=KEY_HEADER, timeout=TIMEOUT_S
+    )
+    assert answer.status_code == 200
+    assert vendor.requests[0].body["messages"] == [{"role": "user", "content": prompt}]
+
+
+def test_nobody_is_let_in_by_default(start: Start) -> None:
+    """Deployed without API_KEYS and ALLOW_ANONYMOUS, the function serves no one."""
+    answer = httpx.post(f"{start(GENERATE, {}).url}/api/generate", json={"prompt": "Hi"}, timeout=TIMEOUT_S)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "unauthorized"
+
+
+def ask(runtime: Runtime, body: dict[str, object]) -> HTTPConnection:
+    """Send a body to /api/generate, as request NUMBER; the caller reads the answer, or leaves by closing."""
+    connection = HTTPConnection(urlsplit(runtime.url).netloc, timeout=TIMEOUT_S)
+    headers = {"content-type": "application/json", REQUEST_ID: str(NUMBER), **KEY_HEADER}
+    connection.request("POST", "/api/generate", json.dumps(body), headers)
+    return connection
+
+
+def deltas(lines: Iterable[bytes]) -> Iterator[str]:
+    """The texts of a UI message stream."""
+    for line in lines:
+        if b'"text-delta"' in line:
+            yield json.loads(line.removeprefix(b"data: "))["delta"]
+
+
+def assert_cancelled(runtime: Runtime, vendor: Vendor) -> None:
+    """The vendor saw the hang-up, and all that was logged until the request's end is one cancelled call."""
+    assert vendor.requests[0].hung_up.wait(TIMEOUT_S)
+    runtime.wait_for(lambda message: message.type == "end" and message.request == NUMBER)
+    messages = [message for message in runtime.messages if message.request == NUMBER]
+    assert [message.type for message in messages] == ["handler-started", "log", "end"]
+    logged = inference(messages[1])
+    assert (logged["event"], logged["outcome"]) == ("ai_inference", "cancelled")
+
+
+def inference(message: Message) -> dict[str, Any]:
+    """The event in a log line."""
+    return json.loads(message.text)

@@ -1,0 +1,190 @@
+"""`make run`'s server as a process: what it says, how it starts and stops, and the embedded model behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lib.settings import variables
+from tests.conftest import ROOT
+from tests.fakes.vendor import Vendor
+
+Start = Callable[..., "Running"]
+
+
+class Running:
+    """A server process of its own, with its output."""
+
+    def __init__(self, environ: dict[str, str], *arguments: str) -> None:
+        clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environ}
+        command = [sys.executable, "-m", "local.server", "--env-file", "/dev/null", *arguments]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=clean, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.output = ""
+        self.url = ""
+
+    def ready(self) -> Running:
+        """Wait for the banner."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            if (match := re.search(r"http://localhost:\d+", line)) is not None:
+                self.url = match[0]
+                # Somebody has to read on, or a full pipe would stop the server.
+                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                return self
+        raise AssertionError(self.output)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts server processes and kills what is left of them."""
+    running: list[Running] = []
+
+    def run(environ: dict[str, str] | None = None, *arguments: str) -> Running:
+        running.append(Running(environ or {}, *(arguments or ("--port", str(free_port())))))
+        return running[-1]
+
+    yield run
+    for server in running:
+        with contextlib.suppress(ProcessLookupError):
+            server.process.kill()
+        server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+
+
+def engines() -> set[int]:
+    """The embedded model's processes on this machine, by /proc."""
+    found: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"local.text" in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    return found
+
+
+def gone(process_id: int) -> bool:
+    """Wait, with a bound, until a process that is not our child has ended."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        watched = os.pidfd_open(process_id)
+        try:
+            import select  # noqa: PLC0415 - Linux alone
+
+            return bool(select.select([watched], [], [], 10)[0])
+        finally:
+            os.close(watched)
+    return True
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def test_embedded_model_answers(start: Start) -> None:
+    """Without any key, a real model answers on this machine, and the page is served."""
+    server = start().ready()
+    answer = httpx.post(
+        f"{server.url}/api/generate",
+        json={"prompt": "What is the capital of France?", "stream": False, "max_tokens": 40, "temperature": 0},
+        timeout=60,
+    )
+    body = answer.json()
+    assert (body["provider"], body["model"], body["cost_usd"]) == ("local", "smollm2-135m-instruct", 0.0)
+    assert "Paris" in body["text"]
+    assert 0 < body["usage"]["output_tokens"] <= 40
+    page = httpx.get(server.url)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert server.stop() == 0
+
+
+def test_embedded_model_streams(start: Start) -> None:
+    """Its answer arrives in pieces."""
+    server = start().ready()
+    request = {"prompt": "Count from one to ten.", "max_tokens": 30}
+    with httpx.stream(
+        "POST", f"{server.url}/api/generate", json=request, headers={"accept": "text/plain"}, timeout=60
+    ) as answer:
+        pieces = list(answer.iter_raw())
+    assert len(pieces) > 5
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left(start: Start, number: int) -> None:
+    """However the server ends, its engine ends with it."""
+    before = engines()
+    server = start().ready()
+    (engine,) = engines() - before
+    code = server.stop(number)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    assert gone(engine)
+
+
+def test_taken_port(start: Start) -> None:
+    """A taken port is said plainly, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = start({}, "--port", str(listener.getsockname()[1]))
+        output, _ = server.process.communicate(timeout=20)
+    assert server.process.returncode == 1
+    assert "is taken" in output
+    assert "Traceback" not in output
+
+
+def test_banner(start: Start, vendor: Vendor) -> None:
+    """The banner names what is on, what is off and which variable turns it on; never a value."""
+    environ = {
+        "LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1",
+        "GROQ_API_KEY": "gsk-canary-0123456789",
+        "XAI_BASE_URL": "nonsense",
+    }
+    server = start(environ).ready()
+    assert re.search(r"on +groq", server.output)
+    assert re.search(r"off +deepinfra .*set DEEPINFRA_API_KEY", server.output)
+    assert re.search(r"bad +XAI_BASE_URL", server.output)
+    assert "canary" not in server.output
+    assert "nonsense" not in server.output
+
+
+SAMPLES = [
+    {},
+    {"ALLOW_ANONYMOUS": "maybe"},
+    {"API_KEYS": "broken", "SESSION_SECRET": "short"},
+    {"GROQ_API_KEY": "has space", "GROQ_BASE_URL": "ftp://x"},
+    {"XAI_API_KEY": "xai-0123456789", "FEATURE_AI_PROVIDER": "nobody/at-all", "ALLOWED_ORIGINS": "not an origin,*"},
+    {variable.name: "\N{SNOWMAN} nonsense" for variable in variables() if variable.name != "LOCAL_TEXT_BASE_URL"},
+]
+
+
+@pytest.mark.parametrize("environ", SAMPLES)
+def test_odd_environments(start: Start, vendor: Vendor, environ: dict[str, str]) -> None:
+    """Whatever the variables hold, the server starts, and health says by name what is wrong."""
+    server = start({**environ, "LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1"}).ready()
+    health = httpx.get(f"{server.url}/api/health").json()
+    malformed = set(health["malformed"])
+    assert malformed <= set(environ)
+    assert health["status"] == ("degraded" if malformed else "ok")
+    assert all(name in server.output for name in malformed)

@@ -48,3 +48,7 @@ lock: install-dev ## Upgrade the pinned requirements
 .PHONY: vercel-build
 vercel-build: install-dev ## Build for Vercel offline, in a copy, and call what was built (needs Node)
 	@$(PY) scripts/vercel_build.py
+
+.PHONY: bench
+bench: install-dev ## Measure what the handler adds, per call, per event and at import
+	@$(PY) -m benchmarks

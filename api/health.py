@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from starlette.responses import Response
 
+from lib import __version__
 from lib.app import current
 from lib.http.endpoint import Call, Endpoint
 
@@ -15,6 +16,7 @@ async def health(call: Call) -> Response:
     answers = bool(settings.vendors)
     body = {
         "status": "ok" if answers and not settings.malformed else "degraded",
+        "version": __version__,
         "parts": [{"name": part.name, "on": part.on, "needs": part.needs} for part in settings.parts],
         "malformed": settings.malformed,
         "deployment": settings.deployment,

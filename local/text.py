@@ -35,6 +35,8 @@ def main() -> None:
     parameters.model_alias = {MODEL_NAME}
     parameters.n_parallel = PARALLEL
     parameters.n_ctx = CONTEXT_TOKENS * PARALLEL
+    # By default llama.cpp's server lets every web page on this machine's browsers read it.
+    parameters.cors_origins = "http://127.0.0.1"
     # More threads than free cores make it ten times slower: they spin while they wait for one another.
     parameters.cpuparams.n_threads = 1
     parameters.cpuparams_batch.n_threads = 1

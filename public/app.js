@@ -327,7 +327,10 @@ async function copyCurl() {
 }
 
 function keepUp() {
-  if (following) scrollTo(0, document.documentElement.scrollHeight);
+  noticeScroll(); // The event of a scroll comes a frame after it.
+  if (!following) return;
+  scrollTo(0, document.documentElement.scrollHeight);
+  lastScrollY = scrollY;
 }
 
 /** Only a scroll upwards leaves the end: text that arrives faster than we scroll must not. */

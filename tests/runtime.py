@@ -88,7 +88,8 @@ class Runtime:
     @classmethod
     def of_bundle(cls, folder: Path, environ: Mapping[str, str], python: Path) -> Runtime:
         """What `vercel build` made of a function, laid out in `folder`; `environ` holds the build's own variables."""
-        return cls([python, "vc__handler__python.py"], folder, environ)
+        # Without site packages: what the bundle lacks must not come from this machine.
+        return cls([python, "-S", "vc__handler__python.py"], folder, environ)
 
     @property
     def messages(self) -> list[Message]:

@@ -47,6 +47,7 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 }
 _BY_CODE: dict[str, type[ProviderError]] = {
     "context_length_exceeded": ContextTooLong,
+    "exceed_context_size_error": ContextTooLong,  # llama.cpp
     "content_filter": ContentRefused,
     "content_policy_violation": ContentRefused,
     "insufficient_quota": QuotaExhausted,
@@ -77,9 +78,16 @@ def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str,
     }
 
 
-def error_for(status: int | None, code: object, headers: Mapping[str, str], now: float) -> ProviderError:
-    """Name what a provider's status and error code mean; its message is not looked at. `now` is a Unix time."""
-    kind = _BY_CODE.get(code) if isinstance(code, str) else None
+def error_for(status: int | None, body: Any, headers: Mapping[str, str], now: float) -> ProviderError:
+    """Name what a provider's error means, by its status and the codes in its body, never by its message.
+
+    `body` is the parsed error body, `{"error": {"code", "type"}}` or what lies below `error`; `now` a Unix time.
+    """
+    codes = _codes(body)
+    kind = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
+    if status is None:
+        # An error inside a stream that began as 200; some vendors give a status as its code.
+        status = next((code for code in codes if isinstance(code, int)), None)
     if kind is None and status is not None:
         is_ours = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
         kind = _BY_STATUS.get(status) or (RequestRejected if is_ours else Overloaded)
@@ -142,7 +150,7 @@ class ChatStream:
 def _delta(event: Any) -> Delta | None:
     """One `chat.completion.chunk`, or None where it holds nothing for us (a role, an empty piece)."""
     if event.get("error"):
-        raise _stream_error(event)
+        raise error_for(None, event, {}, time.time())
     choices = event.get("choices")
     choice: Any = choices[0] if choices else {}
     piece: Any = choice.get("delta") or {}
@@ -186,16 +194,9 @@ def _detail(details: Any, name: str) -> int:
     return int(details.get(name) or 0) if details else 0
 
 
-def error_code(body: Any) -> object:
-    """The code in an error body, `{"error": {code, type}}` or what lies below `error`; else its type."""
+def _codes(body: Any) -> tuple[object, object]:
     try:
         inner = body.get("error", body)
-        return inner.get("code") or inner.get("type")
+        return inner.get("code"), inner.get("type")
     except AttributeError:
-        return None
-
-
-def _stream_error(event: Any) -> ProviderError:
-    """An error object inside a stream that began as 200; some vendors give a status as its code."""
-    code = error_code(event)
-    return error_for(code if isinstance(code, int) else None, code, {}, time.time())
+        return None, None

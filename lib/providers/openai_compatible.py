@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, Model
 from lib.providers.catalog import Row
-from lib.providers.chat import ChatStream, error_code, error_for, request_arguments
+from lib.providers.chat import ChatStream, error_for, request_arguments
 
 if TYPE_CHECKING:
     import httpx
@@ -86,7 +86,7 @@ class OpenAICompatible:
         sdk = importlib.import_module(self.sdk)
         http, aiohttp = importlib.import_module("httpx"), importlib.import_module("aiohttp")
         if isinstance(error, sdk.APIStatusError):
-            return error_for(error.status_code, error_code(error.body), error.response.headers, time.time())
+            return error_for(error.status_code, error.body, error.response.headers, time.time())
         if isinstance(error, sdk.APITimeoutError | http.TimeoutException | TimeoutError):
             return TimedOut()
         if isinstance(error, sdk.APIConnectionError | http.HTTPError | aiohttp.ClientError | OSError):

@@ -19,25 +19,28 @@ _MILLION = Decimal(1_000_000)
 
 
 class Costs:
-    """Prices a call. The price data (2 MB) is imported in a thread while the first call runs: see `warm`."""
+    """Prices a call. genai-prices (2 MB of data) is imported once, in a thread: see `warm`."""
 
     def __init__(self) -> None:
         self._loading: asyncio.Future[Any] | None = None
 
-    def warm(self) -> None:
-        """Begin to load the price data, without waiting for it."""
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "genai_prices"))
+    def warm(self, provider: str) -> None:
+        """Begin to load what a price of this provider needs, without waiting for it."""
+        if provider in GENAI_PRICES_ID:
+            self._load()
 
-    async def usd(self, provider: str, model: str, usage: Usage | None) -> Decimal | None:
-        """The price of `usage` in US dollars, or None where usage or price is unknown: unknown is never zero."""
-        if usage is None:
-            return None
+    async def usd(self, provider: str, model: str, usage: Usage) -> Decimal | None:
+        """The price of `usage` in US dollars, or None where it is unknown: unknown is never zero."""
+        if usage == Usage(0, 0):
+            return Decimal(0)
         if provider not in GENAI_PRICES_ID:
             return own_price(provider, model, usage)
-        self.warm()
-        assert self._loading is not None  # noqa: S101 - warm() sets it
-        return _kept_price(await asyncio.shield(self._loading), GENAI_PRICES_ID[provider], model, usage)
+        return _kept_price(await asyncio.shield(self._load()), GENAI_PRICES_ID[provider], model, usage)
+
+    def _load(self) -> asyncio.Future[Any]:
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "genai_prices"))
+        return self._loading
 
 
 def own_price(provider: str, model: str, usage: Usage) -> Decimal | None:

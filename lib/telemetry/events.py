@@ -97,6 +97,10 @@ class Recorder:
         self._deployment = deployment
         self._cold_start = True
 
+    def prepare(self, provider: str) -> None:
+        """A call to this provider is on its way and will have to be priced."""
+        self._costs.warm(provider)
+
     async def record(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
         """Log one event per attempt (at least one, all ended); return the bill."""
         cold_start, self._cold_start = self._cold_start, False

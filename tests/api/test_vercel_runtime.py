@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +14,7 @@ import pytest
 
 from tests.conftest import KEY_HEADER, ROOT, local_over, require
 from tests.fakes.vendor import Gate, Hang, Reply, Vendor, words
-from tests.runtime import REQUEST_ID, Message, Runtime, RuntimeMissing, interpreter
+from tests.runtime import REQUEST_ID, Runtime, RuntimeMissing, interpreter
 
 FILES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py"))
 GENERATE = "api/generate.py"
@@ -25,18 +23,11 @@ NUMBER = 7
 TIMEOUT_S = 20
 
 Start = Callable[[str, dict[str, str]], Runtime]
-
-
-class Milestone(Gate):
-    """A point in a script that the vendor passes without waiting, and that a test can wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reached = threading.Event()
-
-    async def passed(self) -> None:
-        """The vendor is here."""
-        self.reached.set()
+PHASES = {
+    "the vendor has not answered": Reply([Hang()], head=False),
+    "there is no token": words(Hang()),
+    "there is one": words("first", Hang()),
+}
 
 
 @pytest.fixture(scope="session")
@@ -85,25 +76,14 @@ def test_caller_leaves_in_mid_stream(start: Start, vendor: Vendor) -> None:
     assert_cancelled(runtime, vendor)
 
 
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("texts", [(), ("first",)], ids=["before the first token", "after it"])
-def test_caller_leaves_without_reading(start: Start, vendor: Vendor, texts: tuple[str, ...], *, stream: bool) -> None:
-    """A caller who leaves while waiting stops the vendor too, whatever the answer's form would have been."""
-    milestone = Milestone()
-    vendor.script(words(*texts, milestone, Hang()))
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "not streamed"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_caller_leaves_while_waiting(start: Start, vendor: Vendor, phase: str, *, stream: bool) -> None:
+    """A caller who leaves without having read anything stops the vendor too."""
+    vendor.script(PHASES[phase])
     runtime = start(GENERATE, local_over(vendor))
     with closing(ask(runtime, {"prompt": "Hi", "stream": stream})):
-        assert milestone.reached.wait(TIMEOUT_S)
-    assert_cancelled(runtime, vendor)
-
-
-def test_caller_leaves_before_the_vendor_answers(start: Start, vendor: Vendor) -> None:
-    """A caller who leaves before the vendor's status line stops the vendor as well."""
-    milestone = Milestone()
-    vendor.script(Reply([milestone, Hang()], head=False))
-    runtime = start(GENERATE, local_over(vendor))
-    with closing(ask(runtime, {"prompt": "Hi"})):
-        assert milestone.reached.wait(TIMEOUT_S)
+        assert vendor.asked.wait(TIMEOUT_S)
     assert_cancelled(runtime, vendor)
 
 
@@ -148,10 +128,5 @@ def assert_cancelled(runtime: Runtime, vendor: Vendor) -> None:
     runtime.wait_for(lambda message: message.type == "end" and message.request == NUMBER)
     messages = [message for message in runtime.messages if message.request == NUMBER]
     assert [message.type for message in messages] == ["handler-started", "log", "end"]
-    logged = inference(messages[1])
+    logged = json.loads(messages[1].text)
     assert (logged["event"], logged["outcome"]) == ("ai_inference", "cancelled")
-
-
-def inference(message: Message) -> dict[str, Any]:
-    """The event in a log line."""
-    return json.loads(message.text)

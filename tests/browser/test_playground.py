@@ -16,7 +16,7 @@ from tests.conftest import Serve, hosted_over, local_over, require
 from tests.fakes.vendor import Cut, Gate, Hang, Step, Vendor, failure, words
 
 try:
-    from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 except ImportError:
     if os.environ.get("REQUIRE_BROWSER") == "1":
         raise
@@ -34,7 +34,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -179,6 +179,16 @@ def test_broken_answer_says_so(site: Playground, page: Page) -> None:
     expect(turn.get_by_role("alert")).to_contain_text("Interrupted")
     turn.get_by_role("button", name="Try again").click()
     expect(page.locator(".turn .text")).to_have_text(["A whole answer."])
+
+
+def test_stream_without_an_end_is_interrupted(site: Playground, page: Page) -> None:
+    """A stream that ends before its `finish` chunk, as a proxy's timeout makes it, is no complete answer."""
+    cut = 'data: {"type":"text-delta","id":"1","delta":"Half an ans"}\n\n'
+    page.route("**/api/generate", lambda route: route.fulfill(content_type="text/event-stream", body=cut))
+    page.goto(site.url)
+    turn = ask(page, "Hi")
+    expect_state(turn, "interrupted")
+    expect(turn.locator(".text")).to_have_text("Half an ans")
 
 
 def test_refusal_says_why(site: Playground, page: Page) -> None:

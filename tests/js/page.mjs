@@ -5,7 +5,7 @@ import './window.mjs';
 import { createElement, useEffect, useLayoutEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 
 // A client is {use, actions, see}: the hook to render, what a user can do with what it returned, and what of that to
 // report as an object with `idle`, which says whether the hook itself shows that it is at rest.

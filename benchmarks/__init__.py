@@ -1,0 +1,1 @@
+"""Measurements: each compares things side by side in one run; only the ratios carry over to another machine."""

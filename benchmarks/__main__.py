@@ -1,0 +1,8 @@
+"""`make bench`: all measurements, one after another."""
+
+from __future__ import annotations
+
+from benchmarks import chunks, imports, latency
+
+for module in (latency, chunks, imports):
+    print(f"{module.measure()}\n", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import FieldError, Forbidden
+from lib.errors import FieldError, Forbidden, MethodNotAllowed
 from lib.http.access import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
@@ -38,6 +38,13 @@ async def generate(call: Call) -> Response:
     return response
 
 
+async def resume(call: Call) -> Response:
+    """GET /api/generate/{chat}/stream, as useChat's `resume` asks it: there is never anything to resume."""
+    if "resume" not in call.request.query_params:
+        raise MethodNotAllowed("This path takes POST.", headers={"allow": "POST"})
+    return Response(status_code=204)
+
+
 def choice(body: GenerateRequest, caller: Caller) -> Choice:
     """The provider and model that the caller asks for, where it may."""
     asked = Choice(*(None if value == "auto" else value for value in (body.provider, body.model)))
@@ -47,4 +54,4 @@ def choice(body: GenerateRequest, caller: Caller) -> Choice:
     return asked
 
 
-app = Endpoint(current, POST=generate)
+app = Endpoint(current, POST=generate, GET=resume)

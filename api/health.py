@@ -17,7 +17,9 @@ async def health(call: Call) -> Response:
     body = {
         "status": "ok" if answers and not settings.malformed else "degraded",
         "version": __version__,
-        "parts": [{"name": part.name, "on": part.on, "needs": part.needs} for part in settings.parts],
+        "parts": [
+            {"name": part.name, "label": part.note, "on": part.on, "needs": part.needs} for part in settings.parts
+        ],
         "malformed": settings.malformed,
         "deployment": settings.deployment,
         "region": settings.region,

@@ -1,15 +1,20 @@
-"""Runs an embedded engine as a child process that ends with us, however we end."""
+"""Runs an embedded engine as a child process: started again when it dies, ended with us, however we end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_S = 60.0
 STOP_S = 3.0
+RESTARTS = 5
+RESTART_S = 1.0
+log = logging.getLogger("local.engine")
 
 
 class EngineError(Exception):
@@ -17,41 +22,65 @@ class EngineError(Exception):
 
 
 class Engine:
-    """A module of local/ that prints its base URL when it is ready and ends when its standard input does."""
+    """A module of local/ that takes a port, prints its base URL when it is ready and ends when its input does."""
 
-    def __init__(self, module: str, log: Path) -> None:
+    def __init__(self, module: str, output: Path) -> None:
         self._module = module
-        self._log = log
+        self._output = output
         self._process: Process | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Start it; return its base URL once it answers. Raises EngineError."""
-        with self._log.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal reaches us alone, and we end it in order.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, stdin=PIPE, stdout=PIPE, stderr=log, start_new_session=True
-            )
-        assert self._process.stdout is not None  # noqa: S101 - PIPE
-        try:
-            async with asyncio.timeout(START_S):
-                line = await self._process.stdout.readline()
-        except TimeoutError:
-            line = b""
-        if not line.startswith(b"http"):
-            await self.stop()
-            raise EngineError(f"did not start, see {self._log}")
-        return line.decode().strip()
+        """Start it and keep it running; return its base URL once it answers. Raises EngineError."""
+        process, url = await self._spawn(port=0)
+        self._watching = asyncio.create_task(self._watch(process, urlsplit(url).port or 0))
+        return url
 
     async def stop(self) -> None:
         """End it. Does nothing when it has ended."""
-        if self._process is None or self._process.returncode is not None:
+        if self._watching is not None:
+            self._watching.cancel()
+        process = self._process
+        if process is None or process.returncode is not None:
             return
-        assert self._process.stdin is not None  # noqa: S101 - PIPE
-        self._process.stdin.close()
+        assert process.stdin is not None  # noqa: S101 - PIPE
+        process.stdin.close()
         try:
             async with asyncio.timeout(STOP_S):
-                await self._process.wait()
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+                process.kill()
+            await process.wait()
+
+    async def _watch(self, process: Process, port: int) -> None:
+        """Start it again at the same port when it dies, a few times."""
+        for _ in range(RESTARTS):
+            await process.wait()
+            log.warning("%s has ended (see %s); starting it again", self._module, self._output)
+            await asyncio.sleep(RESTART_S)
+            try:
+                process, _ = await self._spawn(port)
+            except EngineError as error:
+                log.warning("%s %s", self._module, error)
+
+    async def _spawn(self, port: int) -> tuple[Process, str]:
+        with self._output.open("wb") as output:
+            # A session of its own: Ctrl-C in the terminal reaches us alone, and we end it in order.
+            command = (sys.executable, "-m", self._module, str(port))
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=PIPE, stdout=PIPE, stderr=output, start_new_session=True
+            )
+        self._process = process
+        assert process.stdout is not None  # noqa: S101 - PIPE
+        try:
+            async with asyncio.timeout(START_S):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            line = b""
+        if not line.startswith(b"http"):
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise EngineError(f"did not start, see {self._output}")
+        return process, line.decode().strip()

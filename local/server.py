@@ -56,16 +56,20 @@ class Site:
         elif scope["type"] == "http":
             path = scope["path"]
             extra = [header for pattern, headers in self._headers if pattern.fullmatch(path) for header in headers]
-            await self._route(path)(scope, receive, _adding(extra, send))
+            await self._route(scope)(scope, receive, _adding(extra, send))
 
-    def _route(self, path: str) -> ASGIApp:
+    def _route(self, scope: Scope) -> ASGIApp:
+        path = scope["path"]
         if self._is_file(path):
             return self._files
         function = self._functions.get(path.rstrip("/"))
         if function is not None:
             return function
         destinations = (destination for pattern, destination in self._rewrites if pattern.fullmatch(path))
-        return self._functions.get(next(destinations, ""), _not_found)
+        # As on the platform, the function still sees the path that was asked for.
+        path, _, query = next(destinations, "").partition("?")
+        scope["query_string"] = b"&".join(filter(None, [query.encode(), scope["query_string"]]))
+        return self._functions.get(path, _not_found)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

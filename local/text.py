@@ -1,6 +1,6 @@
 """The embedded language model: SmolLM2-135M in llama.cpp, behind an OpenAI-compatible server.
 
-Runs as a process of its own (`python -m local.text`): prints its base URL as the first line, and ends when its
+Runs as a process of its own (`python -m local.text [port]`): prints its base URL as the first line, and ends when its
 standard input does, so that it never outlives who started it, whatever happened to them.
 """
 
@@ -27,14 +27,15 @@ def weights() -> Path:
     return found[0]
 
 
-def main() -> None:
-    """Serve until standard input ends."""
+def main(port: int) -> None:
+    """Serve until standard input ends; port 0 takes a free one."""
     xllamacpp: Any = importlib.import_module("xllamacpp")  # a native module without types
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights())
     parameters.model_alias = {MODEL_NAME}
     parameters.n_parallel = PARALLEL
     parameters.n_ctx = CONTEXT_TOKENS * PARALLEL
+    parameters.port = port
     # By default llama.cpp's server lets every web page on this machine's browsers read it.
     parameters.cors_origins = "http://127.0.0.1"
     # More threads than free cores make it ten times slower: they spin while they wait for one another.
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)

@@ -120,7 +120,7 @@ class Turn {
   #settle(state, note) {
     this.#state(state, note);
     this.#part('answer').setAttribute('aria-busy', 'false');
-    if (this.#served.provider) this.#showFacts(factsOf(this.#served, this.#firstTokenMs));
+    this.#showFacts(factsOf(this.#served, this.#firstTokenMs));
   }
 
   #state(state, note = '') {
@@ -130,6 +130,7 @@ class Turn {
   }
 
   #showFacts(facts) {
+    if (!this.#served.provider) return;
     const pairs = Object.entries(facts).map(([term, value]) =>
       element('div', {}, element('dt', {}, term), element('dd', {}, value)),
     );
@@ -152,6 +153,7 @@ async function ask(question) {
   following = true;
   keepUp();
   await answer(turn, body, running.signal);
+  running.abort(); // A stream that we could not read to its end is not left open.
   running = null;
   refresh();
   keepUp();
@@ -209,11 +211,10 @@ async function* chunksOf(stream) {
 /** An answer with an error status as a Problem, also where something in front of the API gave it. */
 async function problemOf(response) {
   const told = (await response.json().catch(() => null)) ?? {};
-  const { title, detail, request_id: requestId, errors = [] } = told;
-  return new Problem(title || `Error ${response.status}`, detail || 'The server did not say why.', {
-    requestId: requestId ?? response.headers.get('x-request-id'),
-    // The detail of a single wrong field is that field's message already.
-    fields: errors.length > 1 ? errors.map(({ path, message }) => `${path}: ${message}`) : [],
+  const { title = `Error ${response.status}`, detail = 'The server did not say why.', errors = [] } = told;
+  return new Problem(title, detail, {
+    requestId: told.request_id ?? response.headers.get('x-request-id'),
+    fields: errors.map(({ path, message }) => `${path}: ${message}`).filter((field) => field !== detail),
   });
 }
 
@@ -249,18 +250,12 @@ function inTokens(usage) {
   return `${usage.estimated ? 'about ' : ''}${read} in / ${written} out`;
 }
 
-/** Three digits that matter, or whole cents where those say more: $0.0000123, $0.50, $12.34. */
+/** To the cent at least, and to three digits that matter: $12.35, $0.50, $0.0000123. */
 function inDollars(cost) {
   if (cost === undefined) return UNKNOWN;
   if (cost === 0) return 'free';
-  return cost.toLocaleString('en-US', {
-    style: 'currency',
-    currency: 'USD',
-    minimumFractionDigits: 2,
-    maximumFractionDigits: 2,
-    maximumSignificantDigits: 3,
-    roundingPriority: 'morePrecision',
-  });
+  const maximumFractionDigits = Math.max(2, 2 - Math.floor(Math.log10(cost)));
+  return cost.toLocaleString('en-US', { style: 'currency', currency: 'USD', maximumFractionDigits });
 }
 
 function element(name, attributes, ...children) {
@@ -279,7 +274,7 @@ function refresh() {
   byId('when-idle').hidden = running !== null;
   byId('when-running').hidden = running === null;
   copy.disabled = !prompt.value.trim() && !turns.length;
-  // A button that disappears under the reader's finger hands its focus on.
+  // A button that disappears while it has the focus hands it on.
   if (focused?.closest('#when-idle[hidden], #empty[hidden]')) stop.focus();
   if (focused?.closest('#when-running[hidden]')) send.focus();
 }
@@ -349,7 +344,7 @@ async function showHealth() {
   const { status, parts, malformed = {} } = health;
   const rows = [...Object.entries(malformed).map(malformedRow), ...parts.map(partRow)];
   byId('parts-list').replaceChildren(...rows);
-  if (status !== 'ok') return showSummary('wrong', 'needs setup', 'Something has to be set before all is well.');
+  if (status !== 'ok') return showSummary('wrong', 'needs setup', 'Needs attention: see what is off or malformed.');
   const on = parts.filter((part) => part.on).length;
   showSummary('on', `${on} of ${parts.length} on`, 'What is on here, and what turns the rest on.');
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ PROJECT: dict[str, Any] = {"projectId": "prj_stub", "orgId": "team_stub", "setti
 PYTHON_VERSION = (3, 12)
 KEPT = {"api", "lib", "_vendor", "vc__handler__python.py"}
 """What may be at the root of a bundle."""
+RUNTIME = re.compile(r"_vendor/vercel_runtime-(.+)\.dist-info/METADATA")
 MAX_MIB = 225
 """Above, Vercel takes packages out of the bundle and installs them at every cold start."""
 MIB = 2**20
@@ -124,8 +126,10 @@ def install_cli() -> None:
 def copy_sources() -> set[str]:
     """Copy what a deployment would upload into a tree of its own: the build writes into it. Returns the names."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    names = {name for name in listed if (ROOT / name).is_file()}
+    listed = subprocess.run(listing, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if listed.returncode:
+        raise BuildFailed(f"git does not know the files of {ROOT}.")
+    names = {name for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
     shutil.rmtree(TREE, ignore_errors=True)
     for name in names:
         (TREE / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +167,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 def site_faults(sources: set[str], bundles: Sequence[Bundle]) -> Iterator[str]:
     """What is wrong with the deployment as a whole."""
-    wanted = {f"/{name.removesuffix('.py')}" for name in sources if name.startswith("api/") and "/_" not in name}
+    wanted = {f"/{name[:-3]}" for name in sources if re.fullmatch(r"api(/[^_./][^/]*)+\.py", name)}
     built = {bundle.path for bundle in bundles}
     if built != wanted:
         yield f"functions built: {', '.join(sorted(built))}; expected: {', '.join(sorted(wanted))}"
@@ -219,6 +223,7 @@ def streamed(runtime: Runtime, vendor: Vendor) -> list[str]:
     gate, texts = Gate(), list[str]()
     vendor.script(words("first", gate, "second"))
     with ask(runtime) as answer:
+        answer.raise_for_status()
         for line in answer.iter_lines():
             if '"text-delta"' in line:
                 texts.append(json.loads(line.removeprefix("data: "))["delta"])
@@ -238,7 +243,9 @@ def report(bundles: Sequence[Bundle], faults: Sequence[str]) -> None:
     for bundle in bundles:
         sources, bytecode = bundle.size(bytecode=False), bundle.size(bytecode=True)
         print(f"{bundle.path:<20} {len(bundle.files):>6} {sources:>9.1f} {bytecode:>9.1f} {sources + bytecode:>9.1f}")
-    print("", *(f"WRONG: {fault}" for fault in faults), sep="\n")
+    runtimes = {match[1] for bundle in bundles for name in bundle.files if (match := RUNTIME.match(name))}
+    print(f"\nVercel puts vercel-runtime {', '.join(sorted(runtimes))} into them.")
+    print(*(f"WRONG: {fault}" for fault in faults), sep="\n", end="\n" if faults else "")
     print("The build is not as it should be." if faults else "The build is as it should be.")
 
 

@@ -309,6 +309,7 @@ def test_chat_keeps_the_text_of_a_broken_answer(
     assert (seen["status"], seen["text"]) == ("error", "Half an")
     assert seen["error"]["message"] == "The provider broke off in the middle of its answer."
     assert seen["finishes"][0]["isError"] is True
+    assert seen["messages"][-1]["metadata"]["error_code"] == "stream_interrupted"
     page.act("regenerate")
     seen = page.at_rest()
     assert (seen["status"], seen["text"], seen["error"]) == ("ready", "A whole answer", None)

@@ -14,9 +14,18 @@ from lib.providers.base import ChatRequest
 MAX_OUTPUT_TOKENS = 16_384
 DEFAULT_OUTPUT_TOKENS = 2_048
 
-Filled = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+_SAYS_SOMETHING = r"\S"
+_IMAGE_TYPE = r"^image/"
+_IMAGE_URL = r"^(https://|data:image/[a-z.+-]+;base64,)"
+_IN_WORDS = {
+    _SAYS_SOMETHING: "must say something",
+    _IMAGE_TYPE: "must be an image's type: only pictures are taken",
+    _IMAGE_URL: "must be an https URL or a picture as a base64 data URL",
+}
+
+Filled = Annotated[str, StringConstraints(min_length=1, pattern=_SAYS_SOMETHING)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-ImageUrl = Annotated[str, StringConstraints(pattern=r"^(https://|data:image/[a-z.+-]+;base64,)")]
+ImageUrl = Annotated[str, StringConstraints(pattern=_IMAGE_URL)]
 
 
 class _Ours(BaseModel):
@@ -58,7 +67,7 @@ class FilePart(_Foreign):
     """A picture, in the AI SDK's style."""
 
     type: Literal["file"]
-    media_type: Annotated[str, Field(alias="mediaType", pattern=r"^image/")]
+    media_type: Annotated[str, Field(alias="mediaType", pattern=_IMAGE_TYPE)]
     url: ImageUrl
 
 
@@ -212,8 +221,8 @@ def read_generate_request(value: object) -> GenerateRequest:
 
 def _field_error(detail: Any) -> FieldError:
     path = [step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("<"))]
-    message = "must say something" if detail["type"] == "string_pattern_mismatch" else detail["msg"]
-    return FieldError(field_path(path), message)
+    pattern: str = detail["ctx"]["pattern"] if detail["type"] == "string_pattern_mismatch" else ""
+    return FieldError(field_path(path), _IN_WORDS.get(pattern) or detail["msg"])
 
 
 def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:

@@ -68,11 +68,15 @@ class UIMessageWriter:
         )
 
     def fail(self, error_text: str, metadata: dict[str, object]) -> bytes:
-        """The tail of an answer that broke off: the client keeps what it has and shows the error."""
+        """The tail of an answer that broke off: the client keeps what it has and shows the error.
+
+        The metadata goes first, since useChat reads nothing after an error.
+        """
         return (
             self._switch(None)
+            + frame({"type": "message-metadata", "messageMetadata": metadata})
             + frame({"type": "error", "errorText": error_text})
-            + frame({"type": "finish", "finishReason": "error", "messageMetadata": metadata})
+            + frame({"type": "finish", "finishReason": "error"})
             + DONE
         )
 

@@ -115,16 +115,22 @@ class ChatStream:
         self._events = EventParser()
         self._finished = False
         self.malformed = 0
+        self.error: ProviderError | None = None
 
     def feed(self, chunk: bytes) -> list[Delta]:
-        """The deltas that these bytes complete. Raises ProviderError for an error inside the stream."""
-        return self._deltas(self._events.feed(chunk))
+        """The deltas that these bytes complete. What fails among them is in `error`, after the deltas before it."""
+        try:
+            events = self._events.feed(chunk)
+        except ProviderError as error:
+            self.error = error
+            return []
+        return self._deltas(events)
 
     def close(self) -> list[Delta]:
-        """The body is over. Raises BrokenStream when the vendor never said that the answer is complete."""
+        """The body is over; where the vendor never said that the answer is complete, `error` says so."""
         deltas = self._deltas(self._events.close())
-        if not self._finished:
-            raise BrokenStream
+        if self.error is None and not self._finished:
+            self.error = BrokenStream()
         return deltas
 
     def _deltas(self, events: Iterable[bytes]) -> list[Delta]:
@@ -134,17 +140,24 @@ class ChatStream:
                 self._finished = True
                 continue
             try:
-                delta = _delta(orjson.loads(data))
-            except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError, ValueError) as error:
-                # One event that cannot be read loses a few characters at most; two mean that the stream is not sane.
-                self.malformed += 1
-                if self.malformed > MALFORMED_EVENTS_ALLOWED:
-                    raise BrokenStream from error
-                continue
+                delta = self._read(data)
+            except ProviderError as error:
+                self.error = error
+                break
             if delta is not None:
                 self._finished = self._finished or delta.finish_reason is not None
                 deltas.append(delta)
         return deltas
+
+    def _read(self, data: bytes) -> Delta | None:
+        try:
+            return _delta(orjson.loads(data))
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            # One event that cannot be read loses a few characters at most; two mean that the stream is not sane.
+            self.malformed += 1
+            if self.malformed > MALFORMED_EVENTS_ALLOWED:
+                raise BrokenStream from error
+            return None
 
 
 def _delta(event: Any) -> Delta | None:
@@ -169,7 +182,8 @@ def _text(value: object) -> str:
         return ""
     if not isinstance(value, str):
         raise TypeError
-    return value
+    # No caller could send a NUL back to us in the next turn, nor store it.
+    return value.replace("\0", "")
 
 
 def _finish_reason(value: object) -> FinishReason | None:

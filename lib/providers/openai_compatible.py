@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
-from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
+from lib.errors import BrokenStream, ConnectionFailed, TimedOut
 from lib.providers.base import ChatRequest, Delta, Model
 from lib.providers.catalog import Row
 from lib.providers.chat import ChatStream, error_for, request_arguments
@@ -49,12 +49,15 @@ class OpenAICompatible:
                     begun = True
                     if deltas := answer.feed(chunk):
                         yield deltas
-                if deltas := answer.close():
-                    yield deltas
-        except ProviderError:
-            raise
+                    if answer.error is not None:
+                        break
+                else:
+                    if deltas := answer.close():
+                        yield deltas
         except Exception as error:
             raise self._translate(error, begun=begun) from error
+        if answer.error is not None:
+            raise answer.error
 
     def arguments(self, request: ChatRequest, model: Model) -> dict[str, object]:
         """What the SDK's `create` is given."""
@@ -83,12 +86,19 @@ class OpenAICompatible:
 
     def _translate(self, error: Any, *, begun: bool) -> Exception:
         """Our name for what the SDK or the HTTP client below it raised, by type, status and code."""
-        sdk = importlib.import_module(self.sdk)
-        http, aiohttp = importlib.import_module("httpx"), importlib.import_module("aiohttp")
+        sdk, http, aiohttp = map(importlib.import_module, (self.sdk, "httpx", "aiohttp"))
         if isinstance(error, sdk.APIStatusError):
             return error_for(error.status_code, error.body, error.response.headers, time.time())
-        if isinstance(error, sdk.APITimeoutError | http.TimeoutException | TimeoutError):
+        # httpx-aiohttp calls every lost connection a timeout; only the cause tells.
+        if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
             return TimedOut()
         if isinstance(error, sdk.APIConnectionError | http.HTTPError | aiohttp.ClientError | OSError):
             return BrokenStream() if begun else ConnectionFailed()
         return error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

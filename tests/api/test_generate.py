@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import KEY_HEADER, USER_KEY, InferenceLog, Serve, hosted_over, local_over
-from tests.fakes.vendor import Cut, Hang, Vendor, chunk, event, failure, groq_words, usage, words
+from tests.fakes.vendor import Cut, Hang, Reply, Vendor, chunk, event, failure, groq_words, usage, words
 
 JSON = {"accept": "application/json"}
 
@@ -111,7 +111,7 @@ def test_unset_parameters_are_left_to_the_vendor(serve: Serve, vendor: Vendor) -
 
 def test_messages_of_the_ai_sdk(serve: Serve, vendor: Vendor) -> None:
     """What useChat posts is understood: text parts count, the page's own parts are left alone."""
-    body = {
+    body: dict[str, Any] = {
         "id": "chat-1",
         "trigger": "submit-message",
         "messages": [
@@ -202,9 +202,31 @@ def test_interrupted_ui_stream(serve: Serve, vendor: Vendor) -> None:
     """An answer that breaks off ends in an explicit error, never in a tidy short one."""
     vendor.script(words("Hello", Cut()))
     got = chunks(post(serve(local_over(vendor)), {"prompt": "Hi"}))
-    assert [part["type"] for part in got[-3:]] == ["text-end", "error", "finish"]
+    assert [part["type"] for part in got[-4:]] == ["text-end", "message-metadata", "error", "finish"]
     assert got[-1]["finishReason"] == "error"
-    assert got[-1]["messageMetadata"]["usage"]["estimated"] is True
+    assert got[-3]["messageMetadata"]["usage"]["estimated"] is True
+    assert got[-3]["messageMetadata"]["error_code"] == "stream_interrupted"
+
+
+def test_text_before_an_error_is_kept(serve: Serve, vendor: Vendor) -> None:
+    """Text that arrives in the same network read as an error is the reader's all the same."""
+    error = event({"error": {"message": "boom", "code": "server_error"}})
+    vendor.script(Reply([event(chunk({"content": "Hello"})) + error]))
+    response = post(serve(local_over(vendor)), {"prompt": "Hi"})
+    assert [part["delta"] for part in chunks(response) if part["type"] == "text-delta"] == ["Hello"]
+
+
+def test_nothing_to_resume(serve: Serve, vendor: Vendor) -> None:
+    """The attempt of useChat to resume a stream is told that there is none; other GETs are not taken."""
+    url = serve(local_over(vendor))
+    assert httpx.get(f"{url}/api/generate/chat-1/stream").status_code == 204
+    assert httpx.get(f"{url}/api/generate").status_code == 405
+
+
+def test_nul_of_a_vendor_is_dropped(serve: Serve, vendor: Vendor) -> None:
+    """A NUL in an answer would make the conversation's next turn unacceptable."""
+    vendor.script(words("Hel\0lo"))
+    assert post(serve(local_over(vendor)), {"prompt": "Hi"}, **JSON).json()["text"] == "Hello"
 
 
 def test_interrupted_plain_text(serve: Serve, vendor: Vendor) -> None:
@@ -345,7 +367,8 @@ def test_wrong_content_type(serve: Serve, vendor: Vendor) -> None:
 def test_wrong_method(serve: Serve, vendor: Vendor, method: str) -> None:
     """Other methods are answered 405 with the one that works."""
     response = httpx.request(method, f"{serve(local_over(vendor))}/api/generate")
-    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.status_code == 405
+    assert "POST" in response.headers["allow"]
     assert response.headers["x-request-id"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
@@ -23,10 +24,24 @@ NUMBER = 7
 TIMEOUT_S = 20
 
 Start = Callable[[str, dict[str, str]], Runtime]
-PHASES = {
-    "the vendor has not answered": Reply([Hang()], head=False),
-    "there is no token": words(Hang()),
-    "there is one": words("first", Hang()),
+
+
+class Milestone(Gate):
+    """A point in a script that the vendor passes without waiting, and that a test can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    async def passed(self) -> None:
+        """The vendor is here."""
+        self.reached.set()
+
+
+PHASES: dict[str, Callable[[Milestone], Reply]] = {
+    "the vendor has not answered": lambda here: Reply([here, Hang()], head=False),
+    "there is no token": lambda here: words(here, Hang()),
+    "there is one": lambda here: words("first", here, Hang()),
 }
 
 
@@ -80,10 +95,11 @@ def test_caller_leaves_in_mid_stream(start: Start, vendor: Vendor) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 def test_caller_leaves_while_waiting(start: Start, vendor: Vendor, phase: str, *, stream: bool) -> None:
     """A caller who leaves without having read anything stops the vendor too."""
-    vendor.script(PHASES[phase])
+    here = Milestone()
+    vendor.script(PHASES[phase](here))
     runtime = start(GENERATE, local_over(vendor))
     with closing(ask(runtime, {"prompt": "Hi", "stream": stream})):
-        assert vendor.asked.wait(TIMEOUT_S)
+        assert here.reached.wait(TIMEOUT_S)
     assert_cancelled(runtime, vendor)
 
 

@@ -36,6 +36,18 @@ FLAGS = (
 )
 PHONE: ViewportSize = {"width": 360, "height": 740}
 HOSTILE = "<img src=x onerror=alert(1)>"
+BYTE_BY_BYTE = """
+    const whole = window.fetch;
+    window.fetch = async (...request) => {
+        const bytes = new Uint8Array(await (await whole(...request)).arrayBuffer());
+        return new Response(new ReadableStream({
+            start(stream) {
+                for (const byte of bytes) stream.enqueue(new Uint8Array([byte]));
+                stream.close();
+            },
+        }));
+    };
+"""
 
 
 @dataclass(frozen=True)
@@ -179,6 +191,16 @@ def test_broken_answer_says_so(site: Playground, page: Page) -> None:
     expect(turn.get_by_role("alert")).to_contain_text("Interrupted")
     turn.get_by_role("button", name="Try again").click()
     expect(page.locator(".turn .text")).to_have_text(["A whole answer."])
+
+
+def test_stream_may_be_split_anywhere(site: Playground, page: Page) -> None:
+    """An answer that arrives one byte at a time is the same answer, down to its emoji."""
+    script_answer(site, "Zoë 👩‍🚀: ", "\u2028data: [DONE]")
+    page.add_init_script(BYTE_BY_BYTE)
+    page.goto(site.url)
+    turn = ask(page, "Hi")
+    expect_state(turn, "done")
+    assert turn.locator(".text").text_content() == "Zoë 👩‍🚀: \u2028data: [DONE]"
 
 
 def test_stream_without_an_end_is_interrupted(site: Playground, page: Page) -> None:

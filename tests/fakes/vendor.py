@@ -25,15 +25,25 @@ class Gate:
     """A point in a script where the vendor waits until the test opens it."""
 
     def __init__(self) -> None:
-        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self._is_open = False
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def open(self) -> None:
         """Let the vendor go on."""
-        self._open.set()
+        with self._lock:
+            self._is_open = True
+            for loop, passing in self._waiting:
+                loop.call_soon_threadsafe(passing.set)
 
     async def passed(self) -> None:
         """Wait until it is open."""
-        await asyncio.to_thread(self._open.wait, 30)
+        passing = asyncio.Event()
+        with self._lock:
+            if self._is_open:
+                return
+            self._waiting.append((asyncio.get_running_loop(), passing))
+        await passing.wait()
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,11 @@ class Vendor:
                 self.asked.set()
                 self.violations += violations("/chat/completions", received.body)
                 reply = self._replies.pop(0) if self._replies else _echo(received.body)
-                await _Conversation(reader, writer, received).play(reply)
+                try:
+                    await _Conversation(reader, writer, received).play(reply)
+                except ConnectionError:
+                    received.hung_up.set()
+                    raise
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -189,7 +203,6 @@ class _Conversation:
         done, _ = await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
         if gone in done:
             wait.cancel()
-            self._received.hung_up.set()
             raise ConnectionResetError
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)

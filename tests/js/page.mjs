@@ -48,12 +48,16 @@ export class Page {
     Promise.resolve(this.#client.actions[name](this.#view, ...details)).then(this.#countOver, this.#countOver);
   }
 
-  // What is to see once its fields have these values.
+  // What is to see once its fields have these values. Rejects when they never will: nothing is under way, or too long.
   async until(wanted) {
     const { promise, resolve, reject } = withResolvers();
-    const look = () => this.#has(wanted) && resolve(this.#see());
-    const late = () => reject(new Error(`never ${JSON.stringify(wanted)}, but ${JSON.stringify(this.#see())}`));
-    const timer = setTimeout(late, DEADLINE_MS);
+    const giveUp = () => reject(new Error(`never ${JSON.stringify(wanted)}, but ${JSON.stringify(this.#see())}`));
+    const look = () => {
+      const seen = this.#see();
+      if (matches(seen, wanted)) resolve(seen);
+      else if (seen.idle) giveUp();
+    };
+    const timer = setTimeout(giveUp, DEADLINE_MS);
     this.#watchers.add(look);
     look();
     try {
@@ -79,11 +83,10 @@ export class Page {
     const seen = this.#client.see(this.#view);
     return { ...seen, idle: seen.idle && this.#over === this.#begun };
   }
+}
 
-  #has(wanted) {
-    const seen = this.#see();
-    return Object.entries(wanted).every(([name, value]) => JSON.stringify(seen[name]) === JSON.stringify(value));
-  }
+function matches(seen, wanted) {
+  return Object.entries(wanted).every(([name, value]) => JSON.stringify(seen[name]) === JSON.stringify(value));
 }
 
 // The error as a page's code finds it.

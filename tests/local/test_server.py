@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,6 +143,26 @@ def test_no_process_is_left(start: Start, number: int) -> None:
     code = server.stop(number)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert gone(engine)
+
+
+@linux
+def test_engine_is_started_again(start: Start) -> None:
+    """An engine that dies comes back at its address, and the next question is answered."""
+    before = engines()
+    server = start().ready()
+    (engine,) = engines() - before
+    os.kill(engine, signal.SIGKILL)
+    assert gone(engine)
+    request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
+    refused = httpx.post(f"{server.url}/api/generate", json=request, timeout=60)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        503,
+        "No provider could answer; tried local (connection_failed).",
+    )
+    deadline = time.monotonic() + 30
+    while httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_taken_port(start: Start) -> None:

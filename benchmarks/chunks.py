@@ -28,7 +28,8 @@ async def _measure(upstream: str) -> Table:
     from openai import AsyncOpenAI  # noqa: PLC0415 - what is measured
 
     app = App(from_environ({"LOCAL_TEXT_BASE_URL": f"{upstream}/v1"}), ROWS)
-    client = AsyncOpenAI(api_key="none", base_url=f"{upstream}/v1", http_client=app.http(), max_retries=0)
+    http: Any = app.http()  # typed for httpx2, takes httpx as well
+    client = AsyncOpenAI(api_key="none", base_url=f"{upstream}/v1", http_client=http, max_retries=0)
     table = Table(f"CPU per event, {CALLS} answers of {EVENTS} events, microseconds")
     for kind in ("burst", "paced"):
         model = f"{kind}-{EVENTS}"

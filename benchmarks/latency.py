@@ -7,6 +7,7 @@ import re
 import socket
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ class Target:
     name: str
     url: str
     path: str
-    body: dict[str, object]
+    body: Mapping[str, object]
     first_byte_us: list[float] = field(default_factory=list)
     total_us: list[float] = field(default_factory=list)
 

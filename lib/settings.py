@@ -135,7 +135,7 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
         access = reader.vendor(row)
         if access is not None:
             vendors[row.name] = access
-        parts.append(Part(row.name, access is not None, (row.key_var or row.base_url_var,), row.label))
+        parts.append(Part(row.name, access is not None, _needs(row), row.label))
     api_keys = reader.api_keys("API_KEYS")
     session_secret = reader.secret("SESSION_SECRET", at_least=MIN_SECRET_CHARACTERS)
     guests = reader.flag("ALLOW_ANONYMOUS") and session_secret is not None
@@ -152,8 +152,14 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,
-        exposed=_exposed(environ, rows),
+        exposed=_exposed(environ, rows, {key.secret for key in api_keys}),
     )
+
+
+def _needs(row: Row) -> tuple[str, ...]:
+    """The variables that turn a vendor on."""
+    url = () if row.base_url else (row.base_url_var,)
+    return (row.key_var, *url) if row.key_var else url
 
 
 class _Reader:
@@ -192,13 +198,11 @@ class _Reader:
 
     def vendor(self, row: Row) -> VendorAccess | None:
         base_url = self.url(row.base_url_var)
-        if row.base_url_var in self.malformed:
-            return None
-        if row.key_var is None:
-            return VendorAccess(base_url) if base_url else None
-        api_key = self.secret(row.key_var)
-        base_url = base_url or row.base_url
-        return VendorAccess(base_url, api_key) if api_key and base_url else None
+        api_key = self.secret(row.key_var) if row.key_var else None
+        if base_url is None and row.base_url_var not in self.malformed:
+            base_url = row.base_url
+        is_on = base_url is not None and (row.key_var is None or api_key is not None)
+        return VendorAccess(base_url, api_key) if base_url is not None and is_on else None
 
     def api_keys(self, name: str) -> tuple[ApiKey, ...]:
         keys: list[ApiKey] = []
@@ -215,8 +219,9 @@ class _Reader:
     def origins(self, name: str) -> tuple[str, ...]:
         origins: list[str] = []
         for entry in self._entries(name):
-            if _is_url(entry) and urlsplit(entry).path in {"", "/"} and not urlsplit(entry).query:
-                origins.append(entry.rstrip("/").lower())
+            origin = entry.rstrip("/").lower()
+            if _is_url(origin) and origin == "{0.scheme}://{0.netloc}".format(urlsplit(origin)):
+                origins.append(origin)
             else:
                 self._reject(name, "holds an entry that is not scheme://host[:port]")
         return tuple(origins)
@@ -244,10 +249,10 @@ def _is_url(value: str) -> bool:
     return plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
-def _exposed(environ: Mapping[str, str], rows: tuple[Row, ...]) -> tuple[str, ...]:
+def _exposed(environ: Mapping[str, str], rows: tuple[Row, ...], more: set[str]) -> tuple[str, ...]:
     """Variables that Next.js would put into the browser's bundle although they hold one of our secrets."""
     secrets = {variable.name for variable in variables(rows) if variable.kind == "secret"}
-    values = {environ[name] for name in secrets if environ.get(name)}
+    values = more | {environ[name] for name in secrets if environ.get(name)}
     return tuple(
         name
         for name, value in sorted(environ.items())

@@ -13,14 +13,19 @@ from lib.errors import BadRequest, FieldError, InvalidRequest, PayloadTooLarge, 
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Below the platform's own 4.5 MB, so that the error is ours."""
+MAX_LENGTH_DIGITS = 20
 MAX_DEPTH = 64
+MAX_NAME = 100
+"""Characters of a field's name that an error repeats."""
 
 Path = tuple[str | int, ...]
 
 
 async def read_body(receive: Receive, content_length: str | None) -> bytes | None:
     """The whole body, or None when the client left. Raises PayloadTooLarge, at once where the length says so."""
-    if content_length is not None and content_length.isdecimal() and int(content_length) > MAX_BODY_BYTES:
+    # Nobody counts that far: more digits than these can't be read as a number, and need not be.
+    told = content_length if content_length is not None and content_length.isdecimal() else "0"
+    if len(told) > MAX_LENGTH_DIGITS or int(told) > MAX_BODY_BYTES:
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
@@ -57,7 +62,8 @@ def field_path(path: Sequence[str | int]) -> str:
     """A path in a body as people write it: `messages[0].content`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        name = str(step) if len(str(step)) <= MAX_NAME else f"{str(step)[:MAX_NAME]}…"
+        text += f"[{name}]" if isinstance(step, int) else f".{name}" if text else name
     return text
 
 
@@ -84,26 +90,29 @@ def _unfit(value: Any) -> Iterator[tuple[Path, str]]:
     while todo:
         path, item = todo.pop()
         if isinstance(item, str):
-            if "\x00" in item:
-                yield path, "holds a NUL character"
-            elif not _is_encodable(item):
-                yield path, "holds half of a surrogate pair"
+            if (fault := _fault(item)) is not None:
+                yield path, f"holds {fault}"
         elif isinstance(item, dict | list):
             if len(path) >= MAX_DEPTH:
                 yield path[:3], f"is nested deeper than {MAX_DEPTH} levels"
-            todo.extend(((*path, key), child) for key, child in _children(item))
+            for key, child in _children(item):
+                if isinstance(key, str) and (fault := _fault(key)) is not None:
+                    yield path, f"has a field whose name holds {fault}"
+                todo.append(((*path, key), child))
 
 
 def _children(item: Any) -> Iterator[tuple[str | int, Any]]:
     yield from item.items() if isinstance(item, dict) else enumerate(item)
 
 
-def _is_encodable(text: str) -> bool:
+def _fault(text: str) -> str | None:
+    if "\x00" in text:
+        return "a NUL character"
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return "half of a surrogate pair"
+    return None
 
 
 def _too_large() -> PayloadTooLarge:

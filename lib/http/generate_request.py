@@ -11,9 +11,13 @@ from lib.errors import FieldError, InvalidRequest
 from lib.http.body import field_path
 from lib.providers.base import ChatRequest
 
+MAX_ERRORS = 20
 MAX_OUTPUT_TOKENS = 16_384
 DEFAULT_OUTPUT_TOKENS = 2_048
 
+TAG = "\0"
+"""Begins the names by which pydantic tells the alternatives of a union apart: they are no part of a field's path, and
+no field's name can begin so."""
 _SAYS_SOMETHING = r"\S"
 _IMAGE_TYPE = r"^image/"
 _IMAGE_URL = r"^(https://|data:image/[a-z.+-]+;base64,)"
@@ -79,16 +83,16 @@ class OtherPart(_Foreign):
 
 def _part_tag(part: Any) -> str:
     kind: Any = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
-    return f"<{kind}>" if kind in ("text", "file", "image_url") else "<other>"
+    return f"\0{kind}" if kind in ("text", "file", "image_url") else "\0other"
 
 
 OpenAIPart = Annotated[
-    Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image_url>")],
-    Discriminator(lambda part: "<image_url>" if _part_tag(part) == "<image_url>" else "<text>"),
+    Annotated[TextPart, Tag("\0text")] | Annotated[ImagePart, Tag("\0image_url")],
+    Discriminator(lambda part: "\0image_url" if _part_tag(part) == "\0image_url" else "\0text"),
 ]
 UIPart = Annotated[
-    Annotated[TextPart, Tag("<text>")] | Annotated[FilePart, Tag("<file>")] | Annotated[OtherPart, Tag("<other>")],
-    Discriminator(lambda part: tag if (tag := _part_tag(part)) != "<image_url>" else "<other>"),
+    Annotated[TextPart, Tag("\0text")] | Annotated[FilePart, Tag("\0file")] | Annotated[OtherPart, Tag("\0other")],
+    Discriminator(lambda part: tag if (tag := _part_tag(part)) != "\0image_url" else "\0other"),
 ]
 
 
@@ -97,8 +101,8 @@ class OpenAIMessage(_Foreign):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("<string>")] | Annotated[list[OpenAIPart], Tag("<list>")],
-        Discriminator(lambda content: "<list>" if isinstance(content, list) else "<string>"),
+        Annotated[str, Tag("\0string")] | Annotated[list[OpenAIPart], Tag("\0list")],
+        Discriminator(lambda content: "\0list" if isinstance(content, list) else "\0string"),
     ]
 
     @property
@@ -120,8 +124,8 @@ class UIMessage(_Foreign):
 
 
 Message = Annotated[
-    Annotated[OpenAIMessage, Tag("<openai>")] | Annotated[UIMessage, Tag("<ui>")],
-    Discriminator(lambda message: "<ui>" if isinstance(message, dict) and "parts" in message else "<openai>"),
+    Annotated[OpenAIMessage, Tag("\0openai")] | Annotated[UIMessage, Tag("\0ui")],
+    Discriminator(lambda message: "\0ui" if isinstance(message, dict) and "parts" in message else "\0openai"),
 ]
 
 
@@ -155,9 +159,9 @@ class GenerateRequest(_Ours):
     max_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = DEFAULT_OUTPUT_TOKENS
     stop: (
         Annotated[
-            Annotated[Filled, Tag("<string>")]
-            | Annotated[list[Filled], Field(min_length=1, max_length=4), Tag("<list>")],
-            Discriminator(lambda stop: "<list>" if isinstance(stop, list) else "<string>"),
+            Annotated[Filled, Tag("\0string")]
+            | Annotated[list[Filled], Field(min_length=1, max_length=4), Tag("\0list")],
+            Discriminator(lambda stop: "\0list" if isinstance(stop, list) else "\0string"),
         ]
         | None
     ) = None
@@ -214,13 +218,16 @@ def read_generate_request(value: object) -> GenerateRequest:
         return GenerateRequest.model_validate(value)
     except ValidationError as error:
         # Only the places and the rules: the values may be private.
-        fields = tuple(_field_error(detail) for detail in error.errors(include_url=False, include_input=False))
+        details = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        fields = tuple(_field_error(detail) for detail in details)
         first = f"{fields[0].path}: {fields[0].message}"
         raise InvalidRequest(first, errors=fields) from None
 
 
 def _field_error(detail: Any) -> FieldError:
-    path = [step for step in detail["loc"] if not (isinstance(step, str) and step.startswith("<"))]
+    path = [step for step in detail["loc"] if not (isinstance(step, str) and step.startswith(TAG))]
+    if detail["loc"][0] == "metadata" and detail["loc"][2:] == ("[key]",):
+        path.pop()
     pattern: str = detail["ctx"]["pattern"] if detail["type"] == "string_pattern_mismatch" else ""
     return FieldError(field_path(path), _IN_WORDS.get(pattern) or detail["msg"])
 
@@ -228,7 +235,12 @@ def _field_error(detail: Any) -> FieldError:
 def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:
     chat: list[dict[str, object]] = []
     for index, message in enumerate(messages):
-        pieces = [piece for piece in message.pieces if not isinstance(piece, TextPart) or piece.text.strip()]
+        # No vendor takes a picture from anyone but the user: those that were drawn earlier stay with the page.
+        pieces = [
+            piece
+            for piece in message.pieces
+            if (piece.text.strip() if isinstance(piece, TextPart) else message.role == "user")
+        ]
         if pieces:
             chat.append(
                 {"role": "system" if message.role == "developer" else message.role, "content": _content(pieces)}

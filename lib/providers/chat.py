@@ -57,6 +57,8 @@ _BY_CODE: dict[str, type[ProviderError]] = {
     "rate_limit_exceeded": RateLimited,
 }
 MALFORMED_EVENTS_ALLOWED = 1
+ABSURD_TOKENS = 1_000_000_000
+"""No answer has so many; a count beyond is not believed."""
 
 
 def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str, object]:
@@ -103,7 +105,7 @@ def retry_after(value: str | None, now: float) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return max(seconds, 0.0) if seconds < float("inf") else None
 
@@ -187,7 +189,8 @@ def _text(value: object) -> str:
 
 
 def _finish_reason(value: object) -> FinishReason | None:
-    return None if value is None else FINISH_REASONS.get(str(value), "other")
+    """None while the answer goes on; some servers send a blank with every piece."""
+    return FINISH_REASONS.get(str(value), "other") if value else None
 
 
 def _usage(event: Any) -> Usage | None:
@@ -197,15 +200,22 @@ def _usage(event: Any) -> Usage | None:
     if not usage:
         return None
     return Usage(
-        input_tokens=int(usage["prompt_tokens"]),
-        output_tokens=int(usage["completion_tokens"]),
+        input_tokens=_count(usage["prompt_tokens"]),
+        output_tokens=_count(usage["completion_tokens"]),
         cached_tokens=_detail(usage.get("prompt_tokens_details"), "cached_tokens"),
         reasoning_tokens=_detail(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
 def _detail(details: Any, name: str) -> int:
-    return int(details.get(name) or 0) if details else 0
+    return _count(details.get(name) or 0) if details else 0
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count <= ABSURD_TOKENS:
+        raise ValueError
+    return count
 
 
 def _codes(body: Any) -> tuple[object, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lib.errors import BrokenStream
 
 MAX_EVENT_BYTES = 256 * 1024
+BOM = b"\xef\xbb\xbf"
 
 
 class EventParser:
@@ -13,6 +14,7 @@ class EventParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._after_cr = False
+        self._at_start = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next bytes; return the data of every event that they complete.
@@ -24,12 +26,18 @@ class EventParser:
         buffer = self._buffer
         unseen = max(len(buffer) - 1, 0)
         buffer += chunk
+        if self._at_start and len(buffer) >= len(BOM):
+            self._at_start = False
+            if buffer.startswith(BOM):
+                del buffer[: len(BOM)]
         end = buffer.rfind(b"\n\n", unseen)
         if end < 0:
             if len(buffer) > MAX_EVENT_BYTES:
                 raise BrokenStream
             return []
         blocks = bytes(buffer[:end]).split(b"\n\n")
+        if end > MAX_EVENT_BYTES and max(map(len, blocks)) > MAX_EVENT_BYTES:
+            raise BrokenStream
         del buffer[: end + 2]
         return [data for block in blocks if (data := _data(block)) is not None]
 

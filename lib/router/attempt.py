@@ -24,6 +24,9 @@ from lib.errors import (
 from lib.providers.base import Delta, FinishReason, Usage
 from lib.router.plan import Candidate
 
+LONGEST_WAIT_S = 3600.0
+"""What a caller is told at most, whatever a provider says."""
+
 Outcome = Literal["ok", "error", "cancelled", "timeout", "interrupted"]
 
 
@@ -77,7 +80,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """`Completion.deadline` has passed."""
+    """The provider has been silent until `Completion.deadline`."""
 
 
 Event = Received | Failed | Ended | Expired
@@ -98,6 +101,11 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing for the caller yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is complete."""
 
@@ -109,16 +117,15 @@ class GiveUp:
     error: AppError
 
 
-Action = Open | Deliver | Finish | GiveUp
+Action = Open | Deliver | Wait | Finish | GiveUp
 
 
 class Completion:
-    """The state of one request: which candidate is asked, what it has sent, until when it may be silent."""
+    """The state of one request: which candidate is asked, what it has said, until when it may be silent."""
 
     def __init__(self, plan: Sequence[Candidate], deadlines: Deadlines, now: float) -> None:
         """`plan` holds at least one candidate, best first."""
         self.attempts: list[Attempt] = []
-        self.deadline = now
         self._plan = plan
         self._deadlines = deadlines
         self._ends_at = now + deadlines.total_s
@@ -141,6 +148,18 @@ class Completion:
             case Expired():
                 return self._failed(TimedOut(), now)
 
+    def deadline(self, now: float) -> float:
+        """Until when the provider may be silent, where the driver begins to wait for it now.
+
+        From now, not from what it said last: a caller who reads slowly does not use up the provider's time.
+        """
+        if self._attempt.first_token_at is not None:
+            return min(now + self._deadlines.idle_s, self._ends_at)
+        is_last = len(self.attempts) == len(self._plan)
+        return (
+            self._ends_at if is_last else min(self._attempt.started_at + self._deadlines.first_token_s, self._ends_at)
+        )
+
     def abandon(self, now: float) -> None:
         """The caller is gone. Does nothing once the request has ended."""
         if self.attempts and self.attempts[-1].outcome is None:
@@ -155,21 +174,20 @@ class Completion:
         fallback_from = self._attempt.candidate.provider if tried else None
         attempt = Attempt(tried + 1, self._plan[tried], now, fallback_from)
         self.attempts.append(attempt)
-        is_last = tried + 1 == len(self._plan)
-        self.deadline = self._ends_at if is_last else min(now + self._deadlines.first_token_s, self._ends_at)
         return attempt
 
-    def _received(self, deltas: Sequence[Delta], now: float) -> Deliver:
+    def _received(self, deltas: Sequence[Delta], now: float) -> Deliver | Wait:
         attempt = self._attempt
+        characters = 0
         for delta in deltas:
-            if delta.text or delta.reasoning:
-                attempt.characters += len(delta.text) + len(delta.reasoning)
-                if attempt.first_token_at is None:
-                    attempt.first_token_at = now
+            characters += len(delta.text) + len(delta.reasoning)
             attempt.finish_reason = delta.finish_reason or attempt.finish_reason
             attempt.usage = delta.usage or attempt.usage
-        if attempt.first_token_at is not None:
-            self.deadline = min(now + self._deadlines.idle_s, self._ends_at)
+        if not characters:
+            return Wait()
+        attempt.characters += characters
+        if attempt.first_token_at is None:
+            attempt.first_token_at = now
         return Deliver(deltas)
 
     def _failed(self, error: ProviderError, now: float) -> Action:
@@ -193,7 +211,7 @@ class Completion:
 
     def _exhausted(self) -> NoProvider:
         tried = ", ".join(f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in self.attempts)
-        wait = int(min(self._retry_after_s)) + 1 if self._retry_after_s else None
+        wait = int(min(*self._retry_after_s, LONGEST_WAIT_S)) + 1 if self._retry_after_s else None
         return NoProvider(f"No provider could answer; tried {tried}.", retry_after_s=wait)
 
 

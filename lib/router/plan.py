@@ -81,6 +81,7 @@ def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple
         Candidate(row.name, model)
         for row in rows
         if row.name in on and choice.provider in {None, row.name}
+        if not _is_spare(row, rows, on) or choice.provider is not None or choice.model not in {None, "fast", "strong"}
         if (model := _named(row, choice.model)) is not None
     )
     if not offered:
@@ -89,14 +90,18 @@ def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple
 
 
 def _assigned(flag: ProviderFlag, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
-    hosted_is_on = any(row.name in on and not row.demo for row in rows)
     candidates: list[Candidate] = []
     for row in sorted(rows, key=lambda row: row.name != flag.provider):
         assigned = row.name == flag.provider
-        if row.name not in on or (row.demo and hosted_is_on and not assigned):
+        if row.name not in on or (_is_spare(row, rows, on) and not assigned):
             continue
         candidates.append(Candidate(row.name, _flagged(row, flag.model if assigned else None)))
     return tuple(candidates)
+
+
+def _is_spare(row: Row, rows: tuple[Row, ...], on: Collection[str]) -> bool:
+    """Whether this is the demo model while a hosted vendor is on: then it serves only who asks for it by name."""
+    return row.demo and any(other.name in on and not other.demo for other in rows)
 
 
 def _flagged(row: Row, name: str | None) -> Model:

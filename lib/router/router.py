@@ -22,6 +22,7 @@ from lib.router.attempt import (
     GiveUp,
     Open,
     Received,
+    Wait,
 )
 from lib.router.plan import Choice, ProviderFlag, make_plan
 
@@ -50,7 +51,7 @@ class Answer:
         return self._core.attempts
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
-        """Batches of deltas as they arrive, never empty. Raises AppError where there is no answer or it ends early."""
+        """Batches of deltas that say something, as they come. Raises AppError where there is none or it breaks off."""
         return self._deltas
 
     async def aclose(self) -> None:
@@ -86,12 +87,14 @@ class Router:
         upstream = self._call(core.start(clock()), request)
         try:
             while True:
-                match core.handle(await _next(upstream, core.deadline), clock()):
+                match core.handle(await _next(upstream, core.deadline(clock())), clock()):
                     case Deliver(deltas):
                         yield deltas
                     case Open(attempt):
                         await upstream.aclose()
                         upstream = self._call(attempt, request)
+                    case Wait():
+                        continue
                     case Finish():
                         return
                     case GiveUp(error):

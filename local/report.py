@@ -35,23 +35,21 @@ def lines(settings: Settings, notes: Mapping[str, str]) -> list[str]:
     return out
 
 
-def doctor() -> int:
-    """Print the report on this environment; return 1 where something is wrong with it, else 0."""
-    load_env_files()
-    settings = environment.load()
+def doctor(settings: Settings) -> int:
+    """Print what to know of an environment; return 1 where something is wrong with it, else 0."""
     print("\n".join(lines(settings, {"local": "embedded: `make run` starts it"})))
-    problems = [
-        *(["Something is malformed or exposed: see 'bad' above."] if settings.malformed or settings.exposed else []),
-        *([] if settings.api_keys or settings.allow_anonymous else ["Nobody may call: every request is answered 401."]),
-        *(
-            []
-            if settings.vendors
-            else ["Deployed like this, no text provider is on: every request is answered 503 (`make run` has its own)."]
-        ),
-    ]
-    print("\n".join(["", *problems] if problems else ["", "Ready."]))
-    return 1 if settings.malformed or settings.exposed else 0
+    is_wrong = bool(settings.malformed or settings.exposed)
+    problems: list[str] = []
+    if is_wrong:
+        problems.append("Something is malformed or exposed: see 'bad' above.")
+    if not settings.api_keys and not settings.allow_anonymous:
+        problems.append("Deployed like this, nobody may call: every request is answered 401.")
+    if not settings.vendors:
+        problems.append("Deployed like this, no provider is on: every request is answered 503.")
+    print("\n".join(["", *(problems or ["Ready to deploy."])]))
+    return int(is_wrong)
 
 
 if __name__ == "__main__":
-    sys.exit(doctor())
+    load_env_files()
+    sys.exit(doctor(environment.load()))

@@ -81,7 +81,7 @@ def _refuse_surrogates(body: bytes) -> None:
 def _refuse_fields(value: object) -> None:
     for path, message in _unfit(value):
         where = field_path(path)
-        raise InvalidRequest(f"{where} {message}.", errors=(FieldError(where, message),))
+        raise InvalidRequest(f"{where or 'The body'} {message}.", errors=(FieldError(where, message),))
 
 
 def _unfit(value: Any) -> Iterator[tuple[Path, str]]:

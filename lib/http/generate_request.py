@@ -12,6 +12,8 @@ from lib.http.body import field_path
 from lib.providers.base import ChatRequest
 
 MAX_ERRORS = 20
+MAX_MESSAGES = 1_000
+MAX_PARTS = 1_000
 MAX_OUTPUT_TOKENS = 16_384
 DEFAULT_OUTPUT_TOKENS = 2_048
 
@@ -101,7 +103,7 @@ class OpenAIMessage(_Foreign):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("\0string")] | Annotated[list[OpenAIPart], Tag("\0list")],
+        Annotated[str, Tag("\0string")] | Annotated[list[OpenAIPart], Field(max_length=MAX_PARTS), Tag("\0list")],
         Discriminator(lambda content: "\0list" if isinstance(content, list) else "\0string"),
     ]
 
@@ -115,7 +117,7 @@ class UIMessage(_Foreign):
     """A message in the AI SDK's style."""
 
     role: Literal["system", "user", "assistant"]
-    parts: list[UIPart]
+    parts: Annotated[list[UIPart], Field(max_length=MAX_PARTS)]
 
     @property
     def pieces(self) -> list[TextPart | FilePart]:
@@ -149,7 +151,7 @@ class GenerateRequest(_Ours):
     """POST /api/generate: exactly one of `prompt` and `messages`; the rest has defaults."""
 
     prompt: Filled | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
     system: Filled | None = None
     outputs: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = ["text"]
     provider: Label | None = None

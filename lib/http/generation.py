@@ -61,7 +61,10 @@ class Generation:
 
     async def respond(self, form: Form) -> Response:
         """The response, once the first token is there: until then a failure still gets its own status."""
-        first = await anext(self._deltas, ())
+        try:
+            first = await anext(self._deltas)
+        except StopAsyncIteration:
+            first: Sequence[Delta] = ()
         # Not before: on a cold start the price data would compete with the vendor's SDK for the first token.
         self._recorder.prepare(self._answer.attempts[-1].candidate.provider)
         if form == "json":

@@ -32,13 +32,13 @@ class EventParser:
                 del buffer[: len(BOM)]
         end = buffer.rfind(b"\n\n", unseen)
         if end < 0:
-            if len(buffer) > MAX_EVENT_BYTES:
-                raise BrokenStream
+            self._check_size()
             return []
         blocks = bytes(buffer[:end]).split(b"\n\n")
         if end > MAX_EVENT_BYTES and max(map(len, blocks)) > MAX_EVENT_BYTES:
             raise BrokenStream
         del buffer[: end + 2]
+        self._check_size()
         return [data for block in blocks if (data := _data(block)) is not None]
 
     def close(self) -> list[bytes]:
@@ -46,6 +46,10 @@ class EventParser:
         data = _data(bytes(self._buffer))
         self._buffer.clear()
         return [] if data is None else [data]
+
+    def _check_size(self) -> None:
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise BrokenStream
 
     def _newlines(self, chunk: bytes) -> bytes:
         """Turn CRLF and CR into LF, also where a CRLF is cut in two."""

@@ -39,8 +39,15 @@ class Costs:
 
     def _load(self) -> asyncio.Future[Any]:
         if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "genai_prices"))
+            self._loading = asyncio.ensure_future(asyncio.to_thread(_load_prices))
         return self._loading
+
+
+def _load_prices() -> Any:
+    """Import genai-prices and, by pricing something, its data and what else it would only then import."""
+    genai_prices = importlib.import_module("genai_prices")
+    _kept_price(genai_prices, "groq", "openai/gpt-oss-20b", Usage(1, 1))
+    return genai_prices
 
 
 def own_price(provider: str, model: str, usage: Usage) -> Decimal | None:

@@ -40,6 +40,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
     async def checked() -> Result:
         result = await work
+        await asyncio.sleep(0)  # what was cancelled last needs one turn more to end
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert others == set()
         return result

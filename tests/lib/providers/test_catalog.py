@@ -101,7 +101,7 @@ def test_made_up_vendor_answers(serve: Serve, vendor: Vendor) -> None:
     assert answer["cost_usd"] is None
     assert vendor.requests[0].headers["authorization"] == "Bearer key-of-acme-0123456789"
     health = httpx.get(f"{url}/api/health").json()
-    assert {"name": "acme", "on": True, "needs": ["ACME_API_KEY"]} in health["parts"]
+    assert {"name": "acme", "label": "Acme", "on": True, "needs": ["ACME_API_KEY"]} in health["parts"]
 
 
 def test_made_up_vendor_is_a_fallback_and_a_choice(serve: Serve, make_vendor: MakeVendor) -> None:

@@ -24,11 +24,12 @@ from lib.providers.base import ChatRequest, Delta
 from lib.providers.catalog import ROWS, Row
 from lib.settings import from_environ
 from tests.conftest import MakeVendor, hosted_over, local_over
-from tests.fakes.vendor import Cut, Hang, Reply, Vendor, failure, groq_words, words
+from tests.fakes.vendor import Cut, Hang, Reply, Vendor, chunk, event, failure, groq_words, words
 
 CANARY = "canary-of-a-prompt"
 REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16)
-HOSTED = ("groq", "xai", "deepinfra")
+SDKS = ("groq", "xai")
+"""One vendor of each SDK."""
 ROW: dict[str, Row] = {row.name: row for row in ROWS}
 
 
@@ -39,9 +40,7 @@ def answer(environ: dict[str, str], name: str, times: int = 1) -> list[Delta]:
         app = App(from_environ(environ))
         try:
             provider, model = app.text_provider(name), ROW[name].models[0]
-            return [
-                delta for _ in range(times) async for batch in provider.stream(REQUEST, model) for delta in batch
-            ]
+            return [delta for _ in range(times) async for batch in provider.stream(REQUEST, model) for delta in batch]
         finally:
             await app.aclose()
 
@@ -63,7 +62,7 @@ def test_answer(vendor: Vendor, name: str, reply: Callable[..., Reply]) -> None:
     assert [received.body["stream_options"] for received in vendor.requests] == [{"include_usage": True}] * 2
 
 
-@pytest.mark.parametrize("name", HOSTED)
+@pytest.mark.parametrize("name", SDKS)
 @pytest.mark.parametrize(
     ("fault", "kind", "status"),
     [
@@ -89,6 +88,12 @@ def test_failure(vendor: Vendor, name: str, fault: Reply, kind: type[ProviderErr
     assert caught.value.retry_after_s == (7.0 if kind is RateLimited else None)
     assert CANARY not in f"{caught.value} {caught.value!r} {caught.value.args} {vars(caught.value)}"
     assert len(vendor.requests) == 1
+
+
+def test_last_event_without_its_blank_line(vendor: Vendor) -> None:
+    """What the end of the body completes still arrives."""
+    vendor.script(Reply([event(chunk({"content": "Hel"})), event(chunk({"content": "lo"}, finish_reason="stop"))[:-2]]))
+    assert text(answer(local_over(vendor), "local")) == "Hello"
 
 
 def test_nobody_listens() -> None:

@@ -51,11 +51,11 @@ def parsed(*chunks: bytes) -> list[bytes]:
     return data + parser.close()
 
 
-@given(streams(), st.lists(st.integers(0, 400)))
-def test_cuts_and_line_ends_change_nothing(stream: tuple[bytes, list[bytes]], cuts: list[int]) -> None:
+@given(streams(), st.data())
+def test_cuts_and_line_ends_change_nothing(stream: tuple[bytes, list[bytes]], data: st.DataObject) -> None:
     """Wherever the network cuts, also inside a character or a CRLF, the events are the same."""
     content, expected = stream
-    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(content))))), len(content)]
     assert parsed(*(content[start:end] for start, end in pairwise(edges))) == expected
 
 
@@ -64,6 +64,13 @@ def test_single_bytes(stream: tuple[bytes, list[bytes]]) -> None:
     """Bytes that arrive one by one make the same events."""
     content, expected = stream
     assert parsed(*(content[at : at + 1] for at in range(len(content)))) == expected
+
+
+@pytest.mark.parametrize("content", [b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n", b"data: a\rdata: b\r\rdata: c\r\r"])
+def test_every_cut_in_two_and_an_empty_piece_between(content: bytes) -> None:
+    """A CRLF that is cut in two is one line end, also where nothing at all arrives between its halves."""
+    for at in range(len(content) + 1):
+        assert parsed(content[:at], b"", content[at:]) == [b"a\nb", b"c"]
 
 
 @given(streams(), st.data())
@@ -120,13 +127,19 @@ def test_last_event_without_a_blank_line(tail: bytes) -> None:
 
 def test_byte_order_mark() -> None:
     """A byte order mark before the first line is not part of it, as the standard says."""
-    assert parsed(b"\xef\xbb\xbfdata: x\n\n") == [b"x"]
+    content = b"\xef\xbb\xbfdata: x\n\n"
+    assert parsed(content) == parsed(*(content[at : at + 1] for at in range(len(content)))) == [b"x"]
+
+
+def test_byte_order_mark_later_on() -> None:
+    """Anywhere else it is part of a line, which then is no data."""
+    assert parsed(b"data: a\n\n", b"\xef\xbb\xbfdata: b\n\n", b"data: c\n\n") == [b"a", b"c"]
 
 
 def test_event_of_the_largest_size() -> None:
     """An event of exactly the limit is still an event."""
     data = b"x" * (MAX_EVENT_BYTES - len(b"data: "))
-    assert parsed(b"data: " + data, b"\n\n") == [data]
+    assert parsed(b"data: " + data, b"\n\n") == parsed(b"data: " + data + b"\n\n") == [data]
 
 
 def test_endless_event() -> None:
@@ -152,7 +165,14 @@ def test_oversized_event_breaks_at_every_cut(size: int) -> None:
         parsed(*(content[at : at + size] for at in range(0, len(content), size)))
 
 
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\n\ndata: b\n\n"])
+def test_oversized_event_among_small_ones(end: bytes) -> None:
+    """The limit holds for each event of a piece, also for one that only the stream's end completes."""
+    with pytest.raises(BrokenStream):
+        parsed(b"data: a\n\ndata: " + b"x" * (MAX_EVENT_BYTES + 1) + end)
+
+
 def test_many_small_events_never_break() -> None:
     """The limit is for one event: a long stream of small ones passes, in whatever pieces it comes."""
     content = b"data: " + b"x" * 90 + b"\n\n"
-    assert len(parsed(*[content * 1000] * 5)) == 5000
+    assert len(parsed(*[content * 4000] * 3)) == 12_000

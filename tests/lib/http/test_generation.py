@@ -1,0 +1,275 @@
+"""The form of an answer, and its account however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+import orjson
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from starlette.responses import Response
+from starlette.types import Message
+
+from lib.errors import NoProvider, Overloaded, ProviderError
+from lib.http.generation import Form, Generation, wanted_form
+from lib.providers.base import ChatRequest, Delta, Model, Usage
+from lib.providers.catalog import Row
+from lib.router.plan import ProviderFlag
+from lib.router.router import Context, Router
+from lib.telemetry.cost import Costs
+from lib.telemetry.events import Recorder, Subject
+from tests.lib.virtual_time import run
+
+
+@pytest.mark.parametrize(
+    ("accept", "stream", "form"),
+    [
+        (None, None, "ui"),
+        ("", None, "ui"),
+        ("*/*", None, "ui"),
+        ("text/event-stream", None, "ui"),
+        ("application/json", None, "json"),
+        ("Application/JSON; charset=utf-8", None, "json"),
+        ("text/plain", None, "text"),
+        ("text/html", None, "ui"),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", None, "ui"),
+        ("application/json, text/plain, */*", None, "json"),
+        ("text/html, application/json;q=0.9, text/plain;q=0.95", None, "text"),
+        ("text/plain;q=0.5,application/json", None, "json"),
+        ("application/json ; q=0.2 , text/plain ; q=0.1", None, "json"),
+        ("application/json;q=0", None, "ui"),
+        ("application/json;q=high, text/plain", None, "text"),
+        (",;,q=1", None, "ui"),
+        ("text/plain", False, "json"),
+        ("text/event-stream", False, "json"),
+        (None, False, "json"),
+        ("application/json", True, "ui"),
+        ("application/json, text/plain", True, "text"),
+        ("text/plain", True, "text"),
+        (None, True, "ui"),
+    ],
+)
+def test_wanted_form(accept: str | None, stream: bool | None, form: Form) -> None:  # noqa: FBT001 - a table
+    """`stream: false` is JSON, `stream: true` never is; else the Accept header's best match, else the UI stream."""
+    assert wanted_form(accept, stream=stream) == form
+
+
+@given(st.text(max_size=40), st.none() | st.booleans())
+@example("text/plain;q=nan, application/json;q=inf", None)
+@example("text/plain;q=" + "9" * 5000, None)
+def test_any_accept(accept: str, stream: bool | None) -> None:  # noqa: FBT001 - hypothesis gives it by name
+    """No header upsets the choice, and the body's word stands against each."""
+    form = wanted_form(accept, stream=stream)
+    assert form in {"json", "text", "ui"}
+    assert (form == "json") is (stream is False) or stream is None
+
+
+@dataclass
+class Fake:
+    """A vendor within this process: sends these deltas, then fails or ends."""
+
+    name: str
+    deltas: Sequence[Delta]
+    error: ProviderError | None = None
+    open: int = 0
+
+    async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
+        """See TextProvider.stream."""
+        del request, model
+        self.open += 1
+        try:
+            for delta in self.deltas:
+                yield [delta]
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.open -= 1
+
+
+SUBJECT = Subject("request-1", "caller-1", "guest", "/api/generate", ProviderFlag(), 40, {})
+HELLO = [Delta(text="Hel"), Delta(text="lo", finish_reason="stop"), Delta(usage=Usage(7, 3, 2))]
+
+
+def generation(*fakes: Fake) -> Generation:
+    """An answer by these vendors."""
+    rows = tuple(Row(fake.name, fake.name, "openai", "", (Model("m", 8_192, 1_024),), "m", "m") for fake in fakes)
+    router = Router(rows, {fake.name for fake in fakes}, {fake.name: fake for fake in fakes}.__getitem__)
+    request = ChatRequest(({"role": "user", "content": "Hi"},), 16)
+    answer = router.get_completion(ProviderFlag(), request, Context())
+    return Generation(answer, Recorder(Costs(), region=None, deployment=None), SUBJECT, 1000.0)
+
+
+async def sent(response: Response, *, gone_after: int | None = None) -> tuple[bytes, bool]:
+    """What a response sends, and whether it ends properly; the client may be gone after so many chunks."""
+    body, ended, count = b"", False, 0
+
+    async def receive() -> Message:
+        raise AssertionError("a response has nothing to receive")
+
+    async def send(message: Message) -> None:
+        nonlocal body, ended, count
+        if count == gone_after:
+            raise ConnectionResetError
+        if message["type"] == "http.response.body":
+            count += 1
+            body += message["body"]
+            ended = not message.get("more_body", False)
+
+    await response({"type": "http"}, receive, send)
+    return body, ended
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """The events on record."""
+    return [orjson.loads(record.message) for record in caplog.records if record.name == "ai_inference"]
+
+
+@pytest.fixture(autouse=True)
+def _keep_events(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ai_inference")
+
+
+def test_json(caplog: pytest.LogCaptureFixture) -> None:
+    """The whole answer at once, with its account, which is on record by then."""
+
+    async def test() -> None:
+        body, ended = await sent(await generation(Fake("a", HELLO)).respond("json"))
+        answer = orjson.loads(body)
+        assert ended
+        assert (answer["id"], answer["text"], answer["provider"]) == ("request-1", "Hello", "a")
+        assert answer["finish_reason"] == "stop"
+        assert answer["usage"] == {"input_tokens": 7, "output_tokens": 3, "cached_tokens": 2}
+        assert answer["cost_usd"] is None
+        assert "reasoning" not in answer
+        assert [line["outcome"] for line in lines(caplog)] == ["ok"]
+
+    run(test())
+
+
+def test_text(caplog: pytest.LogCaptureFixture) -> None:
+    """The text and nothing else."""
+
+    async def test() -> None:
+        assert await sent(await generation(Fake("a", HELLO)).respond("text")) == (b"Hello", True)
+        assert [line["outcome"] for line in lines(caplog)] == ["ok"]
+
+    run(test())
+
+
+def test_ui(caplog: pytest.LogCaptureFixture) -> None:
+    """The UI message says who answers at its start, and its account at its end, without a null."""
+
+    async def test() -> None:
+        body, ended = await sent(await generation(Fake("a", HELLO)).respond("ui"))
+        chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in body.split(b"\n\n")[:-2]]
+        assert ended
+        assert chunks[0]["messageMetadata"] == {"id": "request-1", "provider": "a", "model": "m"}
+        assert "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta") == "Hello"
+        account = chunks[-1]["messageMetadata"]
+        assert (chunks[-1]["finishReason"], account["usage"]["input_tokens"]) == ("stop", 7)
+        assert "cost_usd" not in account
+        assert account["timing_ms"] == {"queue": 0, "ttft": 0, "total": 0}
+        assert b"null" not in body
+        assert [line["outcome"] for line in lines(caplog)] == ["ok"]
+
+    run(test())
+
+
+def test_text_that_broke_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Half a text is cut, not ended: so its reader can tell."""
+
+    async def test() -> None:
+        half = generation(Fake("a", HELLO[:1], Overloaded()))
+        assert await sent(await half.respond("text")) == (b"Hel", False)
+        assert [line["outcome"] for line in lines(caplog)] == ["interrupted"]
+
+    run(test())
+
+
+def test_ui_that_broke_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Half a UI message says that it broke off, and what it cost is an estimate."""
+
+    async def test() -> None:
+        body, ended = await sent(await generation(Fake("a", HELLO[:1], Overloaded())).respond("ui"))
+        chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in body.split(b"\n\n")[:-2]]
+        account, *last = chunks[-3:]
+        assert (ended, [chunk["type"] for chunk in last]) == (True, ["error", "finish"])
+        assert account["messageMetadata"]["error_code"] == "stream_interrupted"
+        assert account["messageMetadata"]["usage"] == {
+            "input_tokens": 10,
+            "output_tokens": 1,
+            "cached_tokens": 0,
+            "estimated": True,
+        }
+        assert b"null" not in body
+        assert [line["estimated"] for line in lines(caplog)] == [True]
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["json", "text", "ui"])
+def test_nobody_answers(caplog: pytest.LogCaptureFixture, form: Form) -> None:
+    """Where nobody answers, that is raised before anything is sent, and each attempt is on record."""
+
+    async def test() -> None:
+        with pytest.raises(NoProvider):
+            await generation(Fake("a", [], Overloaded()), Fake("b", [], Overloaded())).respond(form)
+        assert [line["provider"] for line in lines(caplog)] == ["a", "b"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["text", "ui"])
+def test_failure_after_a_count_is_still_a_failure_before_the_first_token(form: Form) -> None:
+    """A provider that only counted the prompt's tokens has not begun to answer: its failure has a status of its own."""
+
+    async def test() -> None:
+        with pytest.raises(NoProvider):
+            await generation(Fake("a", [Delta(usage=Usage(7, 0))], Overloaded())).respond(form)
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["text", "ui"])
+@pytest.mark.parametrize("gone_after", [0, 1])
+def test_client_leaves(caplog: pytest.LogCaptureFixture, form: Form, gone_after: int) -> None:
+    """A client who leaves, before the first byte or later, stops the provider; what was used is on record."""
+
+    async def test() -> None:
+        fake = Fake("a", HELLO)
+        with pytest.raises(ConnectionResetError):
+            await sent(await generation(fake).respond(form), gone_after=gone_after)
+        assert fake.open == 0
+        (line,) = lines(caplog)
+        assert (line["outcome"], line["estimated"]) == ("cancelled", True)
+
+    run(test())
+
+
+def test_response_that_is_never_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """A generation that is closed instead of sent stops the provider too, once."""
+
+    async def test() -> None:
+        fake = Fake("a", HELLO)
+        closed = generation(fake)
+        await closed.respond("ui")
+        assert fake.open == 1
+        await closed.aclose()
+        await closed.aclose()
+        assert fake.open == 0
+        assert [line["outcome"] for line in lines(caplog)] == ["cancelled"]
+
+    run(test())
+
+
+def test_reasoning_and_flag() -> None:
+    """Reasoning has a field of its own; a flag that assigned an arm is told."""
+
+    async def test() -> None:
+        body, _ = await sent(await generation(Fake("a", [Delta(reasoning="Hm"), *HELLO])).respond("json"))
+        answer = orjson.loads(body)
+        assert (answer["reasoning"], answer["text"], answer["flags"]) == ("Hm", "Hello", [])
+
+    run(test())

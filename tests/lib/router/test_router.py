@@ -1,0 +1,344 @@
+"""The driver of the router, under virtual time: it waits for no longer than it should, and leaves nothing open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.errors import AppError, Interrupted, InvalidRequest, NoProvider, Overloaded, RequestRejected
+from lib.providers.base import ChatRequest, Delta, Model, TextProvider, Usage
+from lib.providers.catalog import Row
+from lib.router.attempt import Deadlines
+from lib.router.plan import Choice, ProviderFlag
+from lib.router.router import Answer, Context, Router
+from tests.lib.virtual_time import run
+
+REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16)
+DEADLINES = Deadlines(first_token_s=4, idle_s=15, total_s=60)
+FOR_EVER = 10_000.0
+
+Step = str | float | Exception | Delta
+"""What a fake does next: say a text, be silent for seconds, fail, or send a delta of another kind."""
+
+
+@dataclass
+class Fake:
+    """A vendor within this process that follows its steps for every request, and notes when it began and ended."""
+
+    name: str
+    steps: Sequence[Step]
+    log: list[str] = field(default_factory=list[str])
+
+    async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
+        """See TextProvider.stream."""
+        assert (request.max_tokens, model.id) == (REQUEST.max_tokens, f"{self.name}-model")
+        self.log.append(f"open {self.name}")
+        try:
+            for step in self.steps:
+                match step:
+                    case str():
+                        yield [Delta(text=step)]
+                    case Delta():
+                        yield [step]
+                    case Exception():
+                        raise step
+                    case _:
+                        await asyncio.sleep(step)
+        finally:
+            self.log.append(f"close {self.name}")
+
+
+def router(*fakes: Fake) -> tuple[Router, list[str]]:
+    """A router over these fakes in this order, and their common log."""
+    log: list[str] = []
+    providers: dict[str, TextProvider] = {}
+    rows: list[Row] = []
+    for fake in fakes:
+        fake.log = log
+        providers[fake.name] = fake
+        model = Model(f"{fake.name}-model", 8_192, 1_024)
+        rows.append(Row(fake.name, fake.name, "openai", "", (model,), model.id, model.id))
+    return Router(tuple(rows), set(providers), providers.__getitem__), log
+
+
+def ask(asked: Router, deadlines: Deadlines = DEADLINES) -> Answer:
+    """An answer that nobody has begun to read."""
+    return asked.get_completion(ProviderFlag(), REQUEST, Context(deadlines=deadlines))
+
+
+async def read(answer: Answer) -> str:
+    """The whole text."""
+    return "".join([delta.text async for deltas in answer for delta in deltas])
+
+
+async def failing(answer: Answer) -> tuple[str, AppError]:
+    """The text so far, and the error that ended it."""
+    text = ""
+    try:
+        async for deltas in answer:
+            text += "".join(delta.text for delta in deltas)
+    except AppError as error:
+        return text, error
+    raise AssertionError(f"ended well: {text}")
+
+
+def outcomes(answer: Answer) -> list[str | None]:
+    """What came of each attempt."""
+    return [attempt.outcome for attempt in answer.attempts]
+
+
+def now() -> float:
+    """The loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
+def test_answer() -> None:
+    """The first provider answers, and is closed when it has."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["Hello", 1.0, " world"]), Fake("b", ["no"]))
+        answer = ask(asked)
+        assert log == []
+        assert await read(answer) == "Hello world"
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["ok"])
+
+    run(test())
+
+
+def test_falls_over_before_the_first_token() -> None:
+    """Who fails before the first token is closed, and then the next is called, at once."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", [Overloaded(retry_after_s=30)]), Fake("b", [Overloaded()]), Fake("c", ["Hi"]))
+        answer, began_at = ask(asked), now()
+        assert await read(answer) == "Hi"
+        assert log == ["open a", "close a", "open b", "close b", "open c", "close c"]
+        assert outcomes(answer) == ["error", "error", "ok"]
+        assert [attempt.fallback_from for attempt in answer.attempts] == [None, "a", "b"]
+        assert now() == began_at
+
+    run(test())
+
+
+def test_silent_provider_is_left_at_its_deadline() -> None:
+    """A silent provider is left when its time is up, and not before."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", [FOR_EVER]), Fake("b", [7.0, "Hi"]))
+        answer, began_at = ask(asked), now()
+        assert await read(answer) == "Hi"
+        assert log == ["open a", "close a", "open b", "close b"]
+        assert outcomes(answer) == ["timeout", "ok"]
+        assert answer.attempts[1].started_at == pytest.approx(began_at + 4)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("steps", "after_s", "text", "kind", "code"),
+    [
+        ([FOR_EVER], 60, "", NoProvider, "no_provider_available"),
+        (["Hello", FOR_EVER], 15, "Hello", Interrupted, "stream_timeout"),
+        (["Hello", 10.0, "a", 10.0, "b", 10.0, "c", 10.0, "d", 10.0, "e", 10.5], 60, "Helloabcde", Interrupted, None),
+        (["Hello", 2.0, Overloaded()], 2, "Hello", Interrupted, "stream_interrupted"),
+        ([3.0, RequestRejected()], 3, "", InvalidRequest, "request_rejected"),
+    ],
+    ids=["silent", "idle", "total", "cut", "rejected"],
+)
+def test_end_without_an_answer(
+    steps: list[Step], after_s: float, text: str, kind: type[AppError], code: str | None
+) -> None:
+    """Silence and failure end the answer on time, with what was said before and the right error."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps))
+        answer, began_at = ask(asked), now()
+        got, error = await failing(answer)
+        assert (got, type(error)) == (text, kind)
+        assert code in {None, error.code}
+        assert now() - began_at == pytest.approx(after_s)
+        assert log == ["open a", "close a"]
+        assert None not in outcomes(answer)
+
+    run(test())
+
+
+def test_slow_reader_is_not_a_silent_provider() -> None:
+    """A caller who reads slowly does not use up the provider's time: only waiting for it counts as its silence."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", ["Hello", 1.0, " world"]))
+        text = ""
+        async for deltas in ask(asked):
+            text += "".join(delta.text for delta in deltas)
+            await asyncio.sleep(20)
+        assert text == "Hello world"
+
+    run(test())
+
+
+def test_caller_sees_the_one_who_serves_from_the_first_batch_on() -> None:
+    """Nothing of a provider that may still be left comes through, such as the tokens that it counted in the prompt."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [Delta(usage=Usage(7, 0)), Overloaded()]), Fake("b", ["Hi"]))
+        answer = ask(asked)
+        seen = [answer.attempts[-1].candidate.provider async for _ in answer]
+        assert set(seen) == {"b"}
+
+    run(test())
+
+
+@pytest.mark.parametrize("steps", [["Hello", FOR_EVER], ["Hello", " world"]])
+def test_closing_in_the_middle(steps: list[Step]) -> None:
+    """Closing the answer closes the provider, at once and only once."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps), Fake("b", ["no"]))
+        answer, began_at = ask(asked), now()
+        async for _ in answer:
+            break
+        await answer.aclose()
+        await answer.aclose()
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["cancelled"])
+        assert now() == began_at
+
+    run(test())
+
+
+@pytest.mark.parametrize("steps", [[FOR_EVER], ["Hello", FOR_EVER]], ids=["before the first token", "after it"])
+def test_cancellation(steps: list[Step]) -> None:
+    """Cancelling the reader closes the provider, and asks nobody else."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps), Fake("b", ["no"]))
+        answer = ask(asked)
+        reading = asyncio.ensure_future(read(answer))
+        await asyncio.sleep(1)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["cancelled"])
+
+    run(test())
+
+
+def test_cancellation_while_falling_over() -> None:
+    """Who leaves while the second provider is being waited for leaves nothing open."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", [FOR_EVER]), Fake("b", [FOR_EVER]), Fake("c", ["no"]))
+        answer = ask(asked)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(6):
+                await read(answer)
+        assert log == ["open a", "close a", "open b", "close b"]
+        assert outcomes(answer) == ["timeout", "cancelled"]
+
+    run(test())
+
+
+def test_answer_that_nobody_reads() -> None:
+    """An answer that is closed unread has called nobody."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["Hello"]))
+        answer = ask(asked)
+        await answer.aclose()
+        assert (log, list(answer.attempts)) == ([], [])
+
+    run(test())
+
+
+def test_closing_after_the_end() -> None:
+    """Closing an answer that has ended changes nothing."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["Hello"]))
+        answer = ask(asked)
+        await read(answer)
+        await answer.aclose()
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["ok"])
+
+    run(test())
+
+
+@pytest.mark.parametrize("steps", [[ZeroDivisionError()], ["Hello", ZeroDivisionError()]])
+def test_bug_in_an_adapter(steps: list[Step]) -> None:
+    """What is no ProviderError is our bug: it is not papered over by another provider, but all is closed."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps), Fake("b", ["no"]))
+        answer = ask(asked)
+        with pytest.raises(ZeroDivisionError):
+            await read(answer)
+        assert log == ["open a", "close a"]
+        assert None not in outcomes(answer)
+
+    run(test())
+
+
+def test_no_plan() -> None:
+    """Where no plan can be made, that is known before anything is read."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["Hello"]))
+        with pytest.raises(InvalidRequest):
+            asked.get_completion(ProviderFlag(), REQUEST, Context(Choice(provider="b")))
+        assert log == []
+
+    run(test())
+
+
+def test_two_hundred_at_once() -> None:
+    """Answers that run side by side keep their words apart."""
+
+    async def test() -> None:
+        fakes = [
+            Fake(f"p{number}", [Overloaded(), "no"] if number % 3 == 0 else [0.1, f"<{number}>", 0.1, "!"])
+            for number in range(200)
+        ]
+
+        async def one(number: int) -> str:
+            asked, _ = router(fakes[number], Fake("spare", [0.2, f"spare of {number}"]))
+            return await read(ask(asked))
+
+        answers = await asyncio.gather(*(one(number) for number in range(200)))
+        assert answers == [f"spare of {n}" if n % 3 == 0 else f"<{n}>!" for n in range(200)]
+
+    run(test())
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(["x", "yz"]),
+        st.sampled_from([0.0, 3.9, 4.1, 16.0]),
+        st.sampled_from([Overloaded, RequestRejected]).map(lambda kind: kind()),
+    ),
+    max_size=5,
+)
+
+
+@given(st.lists(STEPS, min_size=1, max_size=3), st.none() | st.sampled_from([0, 0.5, 5, 21]))
+def test_everything_opened_is_closed(scripts: list[list[Step]], leaves_after_s: float | None) -> None:
+    """Whatever the providers do and whenever the caller goes: one provider at a time, each closed, each accounted."""
+
+    async def test() -> None:
+        names = "abc"[: len(scripts)]
+        asked, log = router(*(Fake(name, steps) for name, steps in zip(names, scripts, strict=True)))
+        answer, began_at = ask(asked), now()
+        with suppress(AppError, TimeoutError):
+            async with asyncio.timeout(leaves_after_s), aclosing(answer):
+                await read(answer)
+        assert log == [entry for name in names[: len(log) // 2] for entry in (f"open {name}", f"close {name}")]
+        assert len(answer.attempts) == len(log) // 2
+        assert None not in outcomes(answer)
+        assert now() - began_at <= min(DEADLINES.total_s, leaves_after_s or DEADLINES.total_s) + 0.001
+
+    run(test())

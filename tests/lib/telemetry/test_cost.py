@@ -1,0 +1,145 @@
+"""What tokens cost: every model we offer has a price, and unknown is never zero."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.providers.base import Usage
+from lib.providers.catalog import ROWS
+from lib.telemetry.cost import GENAI_PRICES_ID, Costs, own_price
+
+ROOT = Path(__file__).parents[3]
+PRICES = json.loads((ROOT / "lib/telemetry/prices.json").read_text())
+OWN = [(provider, model) for provider, models in PRICES["models"].items() for model in models]
+OFFERED = [(row.name, model.id) for row in ROWS for model in row.models]
+
+
+def usd(provider: str, model: str, *usages: Usage) -> list[Decimal | None]:
+    """The prices of these usages."""
+
+    async def price() -> list[Decimal | None]:
+        costs = Costs()
+        return [await costs.usd(provider, model, usage) for usage in usages]
+
+    return asyncio.run(price())
+
+
+@pytest.mark.parametrize(("provider", "model"), OFFERED)
+def test_every_model_has_a_price(provider: str, model: str) -> None:
+    """What is in the catalogue can be priced: hosted models cost something, the embedded one nothing."""
+    price, double, free = usd(provider, model, Usage(1_000_000, 1_000_000), Usage(2_000_000, 2_000_000), Usage(0, 0))
+    assert price is not None
+    assert (price > 0) is (provider != "local")
+    assert double is not None
+    assert double >= price  # not twice: long prompts may have a price of their own
+    assert free == 0
+
+
+@settings(max_examples=15)
+@pytest.mark.parametrize(("provider", "model"), OFFERED)
+@given(st.builds(Usage, *[st.integers(0, 10**7)] * 4))
+def test_any_usage(provider: str, model: str, usage: Usage) -> None:
+    """Whatever was counted, also where the counts contradict one another, the price is a sum or unknown."""
+    (price,) = usd(provider, model, usage)
+    assert price is None or (price.is_finite() and price >= 0)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("nobody", "openai/gpt-oss-120b"),
+        ("", ""),
+        ("groq", "no-such-model"),
+        ("xai", "no-such-model"),
+        ("xai", ""),
+        ("deepinfra", "no-such-model"),
+        ("deepinfra", "openai/gpt-oss-20b"),
+        ("local", "openai/gpt-oss-20b"),
+        ("acme", "acme-1"),
+    ],
+)
+def test_unknown_is_not_zero(provider: str, model: str) -> None:
+    """A provider or model without a price has an unknown cost, unless there was nothing to pay for."""
+    assert usd(provider, model, Usage(7, 3), Usage(7, 0), Usage(0, 3)) == [None, None, None]
+    assert usd(provider, model, Usage(0, 0)) == [0]
+
+
+def test_cached_tokens_are_cheaper() -> None:
+    """Where a vendor gives a discount for tokens that it had cached, it is taken into account."""
+    fresh, half, cached = usd("groq", "openai/gpt-oss-20b", *(Usage(1000, 0, number) for number in (0, 500, 1000)))
+    assert fresh is not None
+    assert half is not None
+    assert cached is not None
+    assert 0 < cached < half < fresh
+
+
+def test_own_price() -> None:
+    """Our own prices are per million tokens of each side, exact to the last digit."""
+    assert own_price("deepinfra", "openai/gpt-oss-120b", Usage(1_000_000, 0)) == Decimal("0.039")
+    assert own_price("deepinfra", "openai/gpt-oss-120b", Usage(0, 1_000_000)) == Decimal("0.17")
+    assert own_price("deepinfra", "openai/gpt-oss-120b", Usage(1, 1)) == Decimal("0.000000209")
+
+
+@pytest.mark.parametrize(("provider", "model"), OWN)
+def test_own_prices_are_well_formed(provider: str, model: str) -> None:
+    """Each price is a number of dollars, with its date and source; and is needed: the catalogue offers the model."""
+    row = PRICES["models"][provider][model]
+    assert set(row) == {"input", "output", "as_of", "source"}
+    assert all(0 <= Decimal(str(row[side])) < 1000 for side in ("input", "output"))
+    assert date.fromisoformat(row["as_of"]) <= date.fromisoformat(PRICES["as_of"])
+    assert row["source"].strip()
+    assert (provider, model) in OFFERED
+    assert provider not in GENAI_PRICES_ID
+
+
+def test_prices_say_their_unit() -> None:
+    """The file says what its numbers mean."""
+    assert PRICES["unit"] == "USD per million tokens"
+
+
+def test_prices_are_loaded_once_for_all() -> None:
+    """Calls that end together wait for one import, and a head start changes nothing."""
+
+    async def price() -> list[Decimal | None]:
+        costs = Costs()
+        costs.warm("groq")
+        costs.warm("nobody")
+        return await asyncio.gather(*(costs.usd("groq", "openai/gpt-oss-20b", Usage(1000, 1000)) for _ in range(50)))
+
+    assert len(set(asyncio.run(price()))) == 1
+
+
+WATCHED = """
+import asyncio, sys, threading
+from lib.providers.base import Usage
+from lib.telemetry.cost import Costs
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("genai_prices"):
+            print(name, threading.current_thread() is threading.main_thread())
+
+async def price():
+    assert await Costs().usd("groq", "openai/gpt-oss-20b", Usage(1, 1)) is not None
+
+sys.meta_path.insert(0, Watch())
+asyncio.run(price())
+"""
+
+
+def test_prices_are_loaded_in_a_thread() -> None:
+    """Neither the package nor its two megabytes of data are imported on the event loop's thread."""
+    done = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = dict(line.split() for line in done.stdout.splitlines())
+    assert {"genai_prices", "genai_prices.data"} <= set(loaded)
+    assert [name for name, on_the_loop in loaded.items() if on_the_loop == "True"] == []

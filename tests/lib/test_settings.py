@@ -1,0 +1,345 @@
+"""The environment, checked: nothing in it stops the product, and no value of it is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lib.providers.catalog import ROWS, Row
+from lib.settings import MIN_SECRET_CHARACTERS, Settings, from_environ, variables
+
+CANARY = "cAnArY"
+SECRET = f"{CANARY}-0123456789-abcdef"
+ALL_VARIABLES = variables()
+NAMES = {variable.name for variable in ALL_VARIABLES}
+SECRET_NAMES = {variable.name for variable in ALL_VARIABLES if variable.kind == "secret"}
+each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+
+
+def environment_of(row: Row) -> dict[str, str]:
+    """The fewest variables that turn this row on."""
+    name = row.key_var or row.base_url_var
+    return {name: SECRET if row.key_var else "http://127.0.0.1:9/v1"}
+
+
+def on(settings: Settings) -> dict[str, bool]:
+    """Each part, and whether it is on."""
+    return {part.name: part.on for part in settings.parts}
+
+
+def test_empty_environment() -> None:
+    """Without any variable everything is off, nothing is wrong, and each part says what it lacks."""
+    settings = from_environ({})
+    assert (settings.vendors, settings.malformed, settings.exposed, settings.api_keys) == ({}, {}, (), ())
+    assert (settings.allow_anonymous, settings.session_secret, settings.provider_flag) == (False, None, None)
+    assert not any(on(settings).values())
+    assert all(set(part.needs) <= NAMES and part.needs for part in settings.parts)
+
+
+def test_what_a_part_needs_turns_it_on() -> None:
+    """The variables that a part says it lacks are those that turn it on."""
+    values = {
+        **{variable.name: SECRET for variable in ALL_VARIABLES if variable.kind == "secret"},
+        **{variable.name: "http://127.0.0.1:9" for variable in ALL_VARIABLES if variable.kind == "url"},
+        "API_KEYS": f"web:user:{SECRET}",
+        "ALLOW_ANONYMOUS": "1",
+    }
+    for part in from_environ({}).parts:
+        settings = from_environ({name: values[name] for name in part.needs})
+        assert [name for name, is_on in on(settings).items() if is_on] == [part.name]
+
+
+@each_row
+def test_row_on(row: Row) -> None:
+    """A vendor is on with its own variable alone, at its own address, and it alone."""
+    settings = from_environ(environment_of(row))
+    assert list(settings.vendors) == [row.name]
+    assert on(settings)[row.name]
+    access = settings.vendors[row.name]
+    assert access.api_key == (SECRET if row.key_var else None)
+    assert access.base_url == (row.base_url or "http://127.0.0.1:9/v1")
+
+
+@each_row
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_blank_is_unset(row: Row, blank: str) -> None:
+    """A variable that is set to nothing, as dashboards leave them behind, is unset."""
+    settings = from_environ(dict.fromkeys(environment_of(row), blank))
+    assert (settings.vendors, settings.malformed) == ({}, {})
+
+
+@each_row
+def test_row_at_another_address(row: Row) -> None:
+    """A vendor's address can be another one; a slash at its end, and space around a value, do not matter."""
+    environ = {name: f" {value}\n" for name, value in environment_of(row).items()}
+    settings = from_environ({**environ, row.base_url_var: " https://proxy.example:8443/v1/ "})
+    assert settings.vendors[row.name].base_url == "https://proxy.example:8443/v1"
+    assert settings.malformed == {}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.key_var], ids=[row.name for row in ROWS if row.key_var])
+def test_address_without_a_key(row: Row) -> None:
+    """An address alone turns no vendor on that wants a key."""
+    settings = from_environ({row.base_url_var: "https://proxy.example"})
+    assert (settings.vendors, on(settings)[row.name]) == ({}, False)
+
+
+BAD_URLS = [
+    "api.example.com",
+    "ftp://x.example",
+    "//x.example",
+    "https://",
+    "https://:443",
+    "https:///v1",
+    "https://user:password@x.example",
+    "https://token@x.example",
+    "https://x.example:99999",
+    "https://x.example:port",
+    "https://[::1",
+    "https://x.example/a b",
+    "https://exämple.com",
+    "javascript:alert(1)",
+]
+
+
+@each_row
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_malformed_address(row: Row, url: str) -> None:
+    """An address that is none turns the vendor off and is named: the key must not go somewhere else."""
+    settings = from_environ({**environment_of(row), row.base_url_var: url})
+    assert (settings.vendors, list(settings.malformed)) == ({}, [row.base_url_var])
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.key_var], ids=[row.name for row in ROWS if row.key_var])
+@pytest.mark.parametrize("key", ["two words", "tab\tbed", "schlüssel", "line\nbreak", "a\u00a0b", "\x7f", "\udcff"])
+def test_malformed_key(row: Row, key: str) -> None:
+    """A key that no header can carry turns its vendor off and is named."""
+    settings = from_environ({row.key_var or "": key})
+    assert (settings.vendors, list(settings.malformed)) == ({}, [row.key_var])
+
+
+def test_every_malformed_variable_is_named() -> None:
+    """All that is malformed is said at once, also where one mistake already turns the vendor off."""
+    settings = from_environ({"GROQ_API_KEY": "two words", "GROQ_BASE_URL": "nowhere", "XAI_API_KEY": "two words"})
+    assert set(settings.malformed) == {"GROQ_API_KEY", "GROQ_BASE_URL", "XAI_API_KEY"}
+
+
+def test_shortest_secrets() -> None:
+    """A secret of just the length that it must have is long enough."""
+    shortest = "x" * MIN_SECRET_CHARACTERS
+    settings = from_environ({"API_KEYS": f"web:user:{shortest}", "SESSION_SECRET": shortest, "ALLOW_ANONYMOUS": "1"})
+    assert (settings.malformed, on(settings)["api keys"], on(settings)["guests"]) == ({}, True, True)
+
+
+def test_api_keys() -> None:
+    """Entries are separated by commas; a name may come twice; a secret may hold colons."""
+    keys = from_environ(
+        {"API_KEYS": f" web:user:{SECRET} ,, web:user:{SECRET}2,ops.eu-1:operator:{SECRET}:x,"}
+    ).api_keys
+    assert [(key.name, key.role, key.secret) for key in keys] == [
+        ("web", "user", SECRET),
+        ("web", "user", f"{SECRET}2"),
+        ("ops.eu-1", "operator", f"{SECRET}:x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        SECRET,
+        f"web:{SECRET}",
+        f"web:admin:{SECRET}",
+        f"web:User:{SECRET}",
+        f":user:{SECRET}",
+        f"two words:user:{SECRET}",
+        f"{'x' * 65}:user:{SECRET}",
+        "web:user:",
+        f"web:user:{'x' * (MIN_SECRET_CHARACTERS - 1)}",
+        f"web:user:{SECRET} {SECRET}",
+        f"web:user:{SECRET}é",
+    ],
+)
+def test_malformed_api_key(entry: str) -> None:
+    """An entry that does not hold opens nothing and is named by its number; the others hold."""
+    settings = from_environ({"API_KEYS": f"ops:operator:{SECRET},{entry}"})
+    assert [key.name for key in settings.api_keys] == ["ops"]
+    assert "entry 2" in settings.malformed["API_KEYS"]
+    assert from_environ({"API_KEYS": entry}).api_keys == ()
+
+
+@pytest.mark.parametrize(
+    ("allow", "secret", "guests", "malformed"),
+    [
+        ("1", SECRET, True, []),
+        ("true", SECRET, True, []),
+        ("TRUE", SECRET, True, []),
+        ("0", SECRET, False, []),
+        ("false", SECRET, False, []),
+        ("", SECRET, False, []),
+        ("1", "", False, []),
+        ("1", "x" * (MIN_SECRET_CHARACTERS - 1), False, ["SESSION_SECRET"]),
+        ("1", f"{SECRET} {SECRET}", False, ["SESSION_SECRET"]),
+        ("yes", SECRET, False, ["ALLOW_ANONYMOUS"]),
+        ("2", SECRET, False, ["ALLOW_ANONYMOUS"]),
+    ],
+)
+def test_guests(allow: str, secret: str, *, guests: bool, malformed: list[str]) -> None:
+    """Guests are welcome where they are allowed and their cookies can be signed, and nowhere by mistake."""
+    settings = from_environ({"ALLOW_ANONYMOUS": allow, "SESSION_SECRET": secret})
+    assert (settings.allow_anonymous, on(settings)["guests"], list(settings.malformed)) == (guests, guests, malformed)
+
+
+@pytest.mark.parametrize(
+    ("value", "origins", "malformed"),
+    [
+        ("https://a.example, http://localhost:3000/", ("https://a.example", "http://localhost:3000"), False),
+        ("https://A.Example", ("https://a.example",), False),
+        ("*", (), True),
+        ("a.example", (), True),
+        ("https://a.example/path", (), True),
+        ("https://a.example?x=1", (), True),
+        ("https://a.example, null", ("https://a.example",), True),
+    ],
+)
+def test_origins(value: str, origins: tuple[str, ...], *, malformed: bool) -> None:
+    """Origins are scheme and host, in the spelling that browsers send; what is none lets nobody in."""
+    settings = from_environ({"ALLOWED_ORIGINS": value})
+    assert (settings.allowed_origins, "ALLOWED_ORIGINS" in settings.malformed) == (origins, malformed)
+
+
+def test_origin_with_a_fragment() -> None:
+    """What browsers never send as an origin is not taken for one."""
+    assert from_environ({"ALLOWED_ORIGINS": "https://a.example#x"}).malformed.keys() == {"ALLOWED_ORIGINS"}
+
+
+@pytest.mark.parametrize("value", ["groq", "groq/openai/gpt-oss-120b", "local/anything-new", " xai "])
+def test_flag(value: str) -> None:
+    """The flag is a provider, or a provider and a model, also one that the catalogue does not know yet."""
+    settings = from_environ({"FEATURE_AI_PROVIDER": value})
+    assert (settings.provider_flag, settings.malformed) == (value.strip(), {})
+
+
+@pytest.mark.parametrize("value", ["nobody", "Groq", "/groq", "gpt-oss-120b", CANARY])
+def test_malformed_flag(value: str) -> None:
+    """A flag that begins with no provider says nothing; which there are is told."""
+    settings = from_environ({"FEATURE_AI_PROVIDER": value})
+    assert settings.provider_flag is None
+    assert "groq, xai, deepinfra, local" in settings.malformed["FEATURE_AI_PROVIDER"]
+
+
+def test_platform() -> None:
+    """Where we run is what the platform says."""
+    settings = from_environ({"VERCEL_REGION": "fra1", "VERCEL_DEPLOYMENT_ID": "dpl_1"})
+    assert (settings.region, settings.deployment) == ("fra1", "dpl_1")
+
+
+@pytest.mark.parametrize("name", sorted(SECRET_NAMES))
+def test_secret_under_a_public_name(name: str) -> None:
+    """A secret's name after NEXT_PUBLIC_ is exposed, whatever it holds."""
+    assert from_environ({f"NEXT_PUBLIC_{name}": SECRET}).exposed == (f"NEXT_PUBLIC_{name}",)
+
+
+@pytest.mark.parametrize("name", sorted(SECRET_NAMES))
+def test_secret_under_another_public_name(name: str) -> None:
+    """A copy of a secret is exposed under any public name."""
+    environ = {name: SECRET, "NEXT_PUBLIC_B": SECRET, "NEXT_PUBLIC_A": SECRET, "NEXT_PUBLIC_C": "harmless"}
+    assert from_environ(environ).exposed == ("NEXT_PUBLIC_A", "NEXT_PUBLIC_B")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_bearer_key_under_a_public_name(number: int) -> None:
+    """The secret of one entry of API_KEYS is a secret by itself: it is what a caller sends."""
+    keys = [f"{SECRET}-web", f"{SECRET}-ops"]
+    environ = {"API_KEYS": f"web:user:{keys[0]},ops:operator:{keys[1]}", "NEXT_PUBLIC_TOKEN": keys[number]}
+    assert from_environ(environ).exposed == ("NEXT_PUBLIC_TOKEN",)
+
+
+def test_nothing_exposed() -> None:
+    """What is public and holds no secret is nobody's business; neither is an empty secret, or a secret itself."""
+    environ = {
+        "NEXT_PUBLIC_SITE": "https://x.example",
+        "NEXT_PUBLIC_EMPTY": "",
+        "GROQ_API_KEY": SECRET,
+        "XAI_API_KEY": "",
+    }
+    assert from_environ(environ).exposed == ()
+
+
+def test_variables() -> None:
+    """Each variable is named once, as such names are written, and says what it is for."""
+    assert len(NAMES) == len(ALL_VARIABLES)
+    for variable in ALL_VARIABLES:
+        assert variable.name.replace("_", "").isalnum()
+        assert variable.name == variable.name.upper()
+        assert variable.help.endswith(".")
+        assert variable.part
+
+
+@pytest.mark.parametrize("variable", ALL_VARIABLES, ids=[variable.name for variable in ALL_VARIABLES])
+def test_every_variable_is_read(variable: object) -> None:
+    """What is listed is read: a malformed value of each is noticed, and each example is a good one."""
+    name, kind, example_value = (getattr(variable, field) for field in ("name", "kind", "example"))
+    bad = {"secret": "two words é", "url": "nowhere", "flag": "perhaps", "list": "nowhere", "text": "nobody"}[kind]
+    assert list(from_environ({name: bad}).malformed) == [name]
+    assert from_environ({name: example_value}).malformed == {}
+
+
+GOOD = {
+    "secret": SECRET,
+    "url": f"https://{CANARY.lower()}.example/v1",
+    "flag": "1",
+    "list": "https://a.example",
+    "text": "groq",
+}
+BAD = [
+    f"{CANARY} {CANARY}",
+    f"{CANARY}é",
+    f"ftp://{CANARY}",
+    f"https://user:{CANARY}@x.example",
+    f"https://{CANARY}:port",
+    f"{CANARY}:admin:{CANARY}",
+    f"{CANARY}:user:short",
+    f"\udcff{CANARY}",
+    f"https://[{CANARY}",
+]
+BAD_FOR_ALL = BAD[:2] + BAD[7:8]
+
+
+@st.composite
+def environs(draw: st.DrawFn) -> dict[str, str]:
+    """An environment in which each variable is unset, blank, good or malformed."""
+    environ: dict[str, str] = {}
+    for variable in ALL_VARIABLES:
+        good = f"web:user:{SECRET}" if variable.name == "API_KEYS" else GOOD[variable.kind]
+        bad = st.sampled_from(BAD if variable.kind in {"url", "list"} or variable.name == "API_KEYS" else BAD_FOR_ALL)
+        value = draw(st.sampled_from([None, None, "", good]) | bad)
+        if value is not None:
+            environ[variable.name] = value
+        if draw(st.integers(0, 9)) == 0:
+            environ[f"NEXT_PUBLIC_{variable.name}"] = f"{CANARY} public"
+    return environ
+
+
+@given(environs())
+def test_any_environment(environ: dict[str, str]) -> None:
+    """Whatever is set, unset or malformed: it is read, malformed counts as unset, and no value is shown."""
+    settings = from_environ(environ)
+    shown = f"{settings.parts} {settings.malformed} {settings.exposed} {settings.api_keys}"
+    assert CANARY not in shown
+    assert CANARY not in repr(settings)
+    for name in settings.malformed:
+        assert CANARY in environ[name]
+    assert set(settings.exposed) == {name for name in environ if name[12:] in SECRET_NAMES}
+    for row in ROWS:
+        needed = environ.get(row.key_var or row.base_url_var)
+        is_on = needed == GOOD["secret" if row.key_var else "url"] and row.base_url_var not in settings.malformed
+        assert (row.name in settings.vendors) is on(settings)[row.name] is is_on
+
+
+@given(st.dictionaries(st.sampled_from(sorted(NAMES | {"VERCEL_REGION", "NEXT_PUBLIC_X"})), st.text(max_size=30)))
+@example({"ALLOWED_ORIGINS": "https://[", "GROQ_BASE_URL": "http://[v1.]"})
+def test_any_values(environ: dict[str, str]) -> None:
+    """No value whatever stops the product from starting."""
+    settings = from_environ(environ)
+    assert settings.malformed.keys() <= environ.keys()

@@ -95,7 +95,8 @@ def _signature(guest_id: str, secret: bytes) -> str:
 
 
 def _is_https(request: Request) -> bool:
-    return request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+    # Behind several proxies the header is a list; the first is who the caller spoke to.
+    return request.headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip() == "https"
 
 
 def _unauthorized(message: str) -> Unauthorized:

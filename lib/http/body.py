@@ -15,6 +15,8 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 """Below the platform's own 4.5 MB, so that the error is ours."""
 MAX_LENGTH_DIGITS = 20
 MAX_DEPTH = 64
+MAX_VALUES = 100_000
+"""In objects and lists together: checking more would keep everyone else waiting."""
 MAX_NAME = 100
 """Characters of a field's name that an error repeats."""
 
@@ -52,8 +54,8 @@ def parse_json(body: bytes, content_type: str | None) -> object:
     except orjson.JSONDecodeError as error:
         _refuse_surrogates(body)
         raise BadRequest(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from error
-    # The walk is needed only where an escaped NUL or enough brackets are there at all.
-    if b"\\u0000" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+    # Naming a field costs a walk with paths: only where there is something to name.
+    if b"\\u0000" in body or _is_too_deep(value):
         _refuse_fields(value)
     return value
 
@@ -76,6 +78,24 @@ def _refuse_surrogates(body: bytes) -> None:
     except (ValueError, RecursionError):
         return
     _refuse_fields(value)
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether something lies deeper than MAX_DEPTH. Raises InvalidRequest where there is too much to look at."""
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    values = 0
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for item in level:
+            children = [child for _, child in _children(item)]
+            values += len(children)
+            if values > MAX_VALUES:
+                raise InvalidRequest(f"The body holds more than {MAX_VALUES} values.", code="too_many_values")
+            below += [child for child in children if isinstance(child, dict | list)]
+        if not below:
+            return False
+        level = below
+    return True
 
 
 def _refuse_fields(value: object) -> None:

@@ -103,7 +103,8 @@ class OpenAIMessage(_Foreign):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("\0string")] | Annotated[list[OpenAIPart], Field(max_length=MAX_PARTS), Tag("\0list")],
+        Annotated[str, Tag("\0string")]
+        | Annotated[list[OpenAIPart], Field(max_length=MAX_PARTS, fail_fast=True), Tag("\0list")],
         Discriminator(lambda content: "\0list" if isinstance(content, list) else "\0string"),
     ]
 
@@ -117,7 +118,7 @@ class UIMessage(_Foreign):
     """A message in the AI SDK's style."""
 
     role: Literal["system", "user", "assistant"]
-    parts: Annotated[list[UIPart], Field(max_length=MAX_PARTS)]
+    parts: Annotated[list[UIPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
     @property
     def pieces(self) -> list[TextPart | FilePart]:
@@ -151,7 +152,7 @@ class GenerateRequest(_Ours):
     """POST /api/generate: exactly one of `prompt` and `messages`; the rest has defaults."""
 
     prompt: Filled | None = None
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] | None = None
     system: Filled | None = None
     outputs: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = ["text"]
     provider: Label | None = None
@@ -231,7 +232,8 @@ def _field_error(detail: Any) -> FieldError:
     if detail["loc"][0] == "metadata" and detail["loc"][2:] == ("[key]",):
         path.pop()
     pattern: str = detail["ctx"]["pattern"] if detail["type"] == "string_pattern_mismatch" else ""
-    return FieldError(field_path(path), _IN_WORDS.get(pattern) or detail["msg"])
+    message = "must be an object" if detail["type"] == "model_type" else detail["msg"]
+    return FieldError(field_path(path), _IN_WORDS.get(pattern) or message)
 
 
 def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:

@@ -17,7 +17,13 @@ from lib.router.router import Answer
 from lib.telemetry.events import Bill, Recorder, Subject, milliseconds
 
 Form = Literal["json", "text", "ui"]
-_FORMS: dict[str, Form] = {"application/json": "json", "text/plain": "text", "text/event-stream": "ui", "*/*": "ui"}
+_FORMS: dict[str, Form] = {
+    "application/json": "json",
+    "application/*": "json",
+    "text/plain": "text",
+    "text/event-stream": "ui",
+    "*/*": "ui",
+}
 
 
 def wanted_form(accept: str | None, *, stream: bool | None) -> Form:

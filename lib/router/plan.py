@@ -6,9 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from lib.errors import FieldError, InvalidRequest, NoProvider
-from lib.providers.base import ChatRequest, Model
+from lib.providers.base import Capability, ChatRequest, Model
 from lib.providers.catalog import Row
 
+NEEDED_BY: dict[Capability, str] = {
+    "json_schema": "response_format",
+    "vision": "messages",
+    "reasoning": "reasoning_effort",
+}
 UNLISTED_CONTEXT_TOKENS = 8_192
 UNLISTED_OUTPUT_TOKENS = 4_096
 
@@ -67,7 +72,8 @@ def make_plan(
     able = tuple(candidate for candidate in candidates if request.needs <= candidate.model.can)
     if candidates and not able:
         needs = ", ".join(sorted(request.needs))
-        raise InvalidRequest(f"No provider that is on offers {needs}.", code="capability_missing")
+        fields = tuple(FieldError(NEEDED_BY[need], f"needs {need}") for need in sorted(request.needs))
+        raise InvalidRequest(f"No provider that is on offers {needs}.", code="capability_missing", errors=fields)
     if not able:
         raise NoProvider("No text provider is on. GET /api/health names the variables that turn one on.")
     return able

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from lib.providers.base import Usage
 GENAI_PRICES_ID = {"groq": "groq", "xai": "x-ai"}
 """Our names of the vendors that genai-prices keeps, and its names for them."""
 
+log = logging.getLogger("costs")
 _MILLION = Decimal(1_000_000)
 
 
@@ -35,10 +37,15 @@ class Costs:
             return Decimal(0)
         if provider not in GENAI_PRICES_ID:
             return own_price(provider, model, usage)
-        return _kept_price(await asyncio.shield(self._load()), GENAI_PRICES_ID[provider], model, usage)
+        try:
+            genai_prices = await asyncio.shield(self._load())
+        except Exception:  # noqa: BLE001 - an answer is not lost for want of its price
+            log.warning("genai_prices can't be loaded: costs are unknown")
+            return None
+        return _kept_price(genai_prices, GENAI_PRICES_ID[provider], model, usage)
 
     def _load(self) -> asyncio.Future[Any]:
-        if self._loading is None:
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = asyncio.ensure_future(asyncio.to_thread(_load_prices))
         return self._loading
 

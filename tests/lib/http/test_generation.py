@@ -177,6 +177,28 @@ def test_ui(caplog: pytest.LogCaptureFixture) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("form", ["json", "text", "ui"])
+def test_answer_that_says_nothing(caplog: pytest.LogCaptureFixture, form: Form) -> None:
+    """An answer without a word is an answer, complete in every form, and on record."""
+
+    async def test() -> None:
+        empty = Fake("a", [Delta(finish_reason="length"), Delta(usage=Usage(7, 0))])
+        body, ended = await sent(await generation(empty).respond(form))
+        assert ended
+        match form:
+            case "json":
+                answer = orjson.loads(body)
+                assert (answer["text"], answer["finish_reason"], answer["usage"]["output_tokens"]) == ("", "length", 0)
+            case "text":
+                assert body == b""
+            case "ui":
+                chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in body.split(b"\n\n")[:-2]]
+                assert [chunk["type"] for chunk in chunks] == ["start", "start-step", "finish-step", "finish"]
+        assert [(line["outcome"], line["ttft_ms"]) for line in lines(caplog)] == [("ok", None)]
+
+    run(test())
+
+
 def test_text_that_broke_off(caplog: pytest.LogCaptureFixture) -> None:
     """Half a text is cut, not ended: so its reader can tell."""
 

@@ -90,6 +90,24 @@ def test_failure(vendor: Vendor, name: str, fault: Reply, kind: type[ProviderErr
     assert len(vendor.requests) == 1
 
 
+def test_error_in_mid_stream(vendor: Vendor) -> None:
+    """A vendor that tells its failure within the stream is left at once, and what it said before still arrives."""
+    vendor.script(words("Hello", event({"error": {"message": CANARY, "code": 429}}), Hang()))
+
+    async def ask() -> str:
+        app = App(from_environ(local_over(vendor)))
+        answered = app.text_provider("local").stream(REQUEST, ROW["local"].models[0])
+        said = text(await anext(answered))
+        with pytest.raises(RateLimited) as caught:
+            await anext(answered)
+        assert CANARY not in repr(caught.value)
+        assert await asyncio.to_thread(vendor.requests[0].hung_up.wait, 5)
+        await app.aclose()
+        return said
+
+    assert asyncio.run(ask()) == "Hello"
+
+
 def test_last_event_without_its_blank_line(vendor: Vendor) -> None:
     """What the end of the body completes still arrives."""
     vendor.script(Reply([event(chunk({"content": "Hel"})), event(chunk({"content": "lo"}, finish_reason="stop"))[:-2]]))

@@ -46,9 +46,9 @@ lock: install-dev ## Upgrade the pinned requirements
 	@sh scripts/lock
 
 .PHONY: vercel-build
-vercel-build: install-dev ## Build for Vercel offline, in a copy, and call what was built (needs Node)
+vercel-build: install-dev ## Build for Vercel without an account, in a copy, and call what was built (needs Node)
 	@$(PY) scripts/vercel_build.py
 
 .PHONY: bench
-bench: install-dev ## Measure what the handler adds, per call, per event and at import
+bench: install-dev ## Measure what the handler adds, per call, per event and at import (90 s)
 	@$(PY) -m benchmarks

@@ -135,7 +135,14 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
         access = reader.vendor(row)
         if access is not None:
             vendors[row.name] = access
-        parts.append(Part(row.name, access is not None, _needs(row), row.label))
+        parts.append(
+            Part(
+                row.name,
+                access is not None,
+                _needs(row),
+                f"{row.label}, spare while a vendor is on" if row.demo else row.label,
+            )
+        )
     api_keys = reader.api_keys("API_KEYS")
     session_secret = reader.secret("SESSION_SECRET", at_least=MIN_SECRET_CHARACTERS)
     guests = reader.flag("ALLOW_ANONYMOUS") and session_secret is not None
@@ -193,7 +200,7 @@ class _Reader:
     def flag(self, name: str) -> bool:
         value = (self.text(name) or "0").lower()
         if value not in {"0", "1", "true", "false"}:
-            self._reject(name, "is neither 1 nor 0")
+            self._reject(name, "is neither 1 nor 0: write 1")
         return value in {"1", "true"}
 
     def vendor(self, row: Row) -> VendorAccess | None:

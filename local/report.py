@@ -10,7 +10,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from lib import settings as environment
-from lib.settings import Settings
+from lib.settings import Part, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (ROOT / ".env.local", ROOT / ".env")
@@ -20,7 +20,11 @@ ENV_FILES = (ROOT / ".env.local", ROOT / ".env")
 def load_env_files(files: tuple[Path, ...] = ENV_FILES) -> None:
     """Lay the files under the real environment."""
     for file in files:
-        for name, value in dotenv_values(file).items():
+        try:
+            values = dotenv_values(file)
+        except UnicodeDecodeError as error:
+            raise SystemExit(f"{file} is not UTF-8 text.") from error
+        for name, value in values.items():
             os.environ.setdefault(name, value or "")
 
 
@@ -28,11 +32,19 @@ def lines(settings: Settings, notes: Mapping[str, str]) -> list[str]:
     """One line per part, then one per mistake. `notes` says more about a part. Names of variables, never values."""
     out: list[str] = []
     for part in settings.parts:
-        why = notes.get(part.name) or ("" if part.on else f"set {' and '.join(part.needs)}")
+        why = notes.get(part.name) or ("" if part.on else _why_off(part, settings))
         out.append(f"  {'on ' if part.on else 'off'}  {part.name:<12} {part.note}{f' ({why})' if why else ''}")
+    provider = (settings.provider_flag or "").partition("/")[0]
+    if provider and provider not in settings.vendors:
+        out.append(f"  note FEATURE_AI_PROVIDER names {provider}, which is off")
     out += [f"  bad  {name} {why}" for name, why in settings.malformed.items()]
     out += [f"  bad  {name} would put a secret into the browser's files: rename it" for name in settings.exposed]
     return out
+
+
+def _why_off(part: Part, settings: Settings) -> str:
+    bad = [name for name in part.needs if name in settings.malformed]
+    return f"{' and '.join(bad)} malformed, see below" if bad else f"set {' and '.join(part.needs)}"
 
 
 def doctor(settings: Settings) -> int:
@@ -43,9 +55,13 @@ def doctor(settings: Settings) -> int:
     if is_wrong:
         problems.append("Something is malformed or exposed: see 'bad' above.")
     if not settings.api_keys and not settings.allow_anonymous:
-        problems.append("Deployed like this, nobody may call: every request is answered 401.")
+        problems.append(
+            "Deployed like this, nobody may call: each request is answered 401 (`make run` lets guests in)."
+        )
     if not settings.vendors:
-        problems.append("Deployed like this, no provider is on: every request is answered 503.")
+        problems.append(
+            "Deployed like this, no provider is on: each request is answered 503 (`make run` has one of its own)."
+        )
     print("\n".join(["", *(problems or ["Ready to deploy."])]))
     return int(is_wrong)
 

@@ -34,7 +34,7 @@ from local.report import ENV_FILES, ROOT, lines, load_env_files
 
 STATE = ROOT / ".local"
 DEFAULT_PORT = 8000
-GRACE_S = 5
+GRACE_S = 1
 
 
 class Site:
@@ -133,7 +133,7 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         app = App(environment.load())
         config = uvicorn.Config(
             Site(ROOT, app),
-            log_level="warning",
+            log_level="critical",  # what goes wrong is logged by us, without the traces that hold texts
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
@@ -141,7 +141,7 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         server = _Server(config)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        print(banner(app.settings, notes, port), flush=True)
+        print(banner(app.settings, notes, listener.getsockname()[1]), flush=True)
         await server.serve(sockets=[listener])
 
 

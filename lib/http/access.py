@@ -58,10 +58,12 @@ class Access:
 
     def _key_holder(self, authorization: str) -> Caller:
         scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthorized("Send an API key: Authorization: Bearer <key>.")
         digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
         # Every key is compared, in constant time, so that the answer's timing tells nothing.
         matches = [key for known, key in self._keys if hmac.compare_digest(known, digest)]
-        if scheme.lower() != "bearer" or not matches:
+        if not matches:
             raise _unauthorized("This API key is not known here.")
         key = matches[0]
         return Caller(id=str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), kind="key", role=key.role)

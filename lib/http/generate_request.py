@@ -24,6 +24,10 @@ _SAYS_SOMETHING = r"\S"
 _IMAGE_TYPE = r"^image/"
 _IMAGE_URL = r"^(https://|data:image/[a-z.+-]+;base64,)"
 _IN_WORDS = {
+    "extra_forbidden": "unknown field",
+    "missing": "is missing",
+    "model_type": "must be an object",
+    "too_short": "must hold at least one",
     _SAYS_SOMETHING: "must say something",
     _IMAGE_TYPE: "must be an image's type: only pictures are taken",
     _IMAGE_URL: "must be an https URL or a picture as a base64 data URL",
@@ -232,8 +236,7 @@ def _field_error(detail: Any) -> FieldError:
     if detail["loc"][0] == "metadata" and detail["loc"][2:] == ("[key]",):
         path.pop()
     pattern: str = detail["ctx"]["pattern"] if detail["type"] == "string_pattern_mismatch" else ""
-    message = "must be an object" if detail["type"] == "model_type" else detail["msg"]
-    return FieldError(field_path(path), _IN_WORDS.get(pattern) or message)
+    return FieldError(field_path(path), _IN_WORDS.get(pattern) or _IN_WORDS.get(detail["type"]) or detail["msg"])
 
 
 def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:

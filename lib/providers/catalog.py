@@ -27,6 +27,7 @@ class Row:
     base_url: str | None = None
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     demo: bool = False
+    keep_alive: bool = True
 
     def model(self, model_id: str) -> Model | None:
         """The model of that id, or None where the vendor is not known to offer it."""
@@ -93,5 +94,6 @@ ROWS: tuple[Row, ...] = (
         fast="smollm2-135m-instruct",
         strong="smollm2-135m-instruct",
         demo=True,
+        keep_alive=False,
     ),
 )

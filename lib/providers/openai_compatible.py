@@ -61,7 +61,8 @@ class OpenAICompatible:
 
     def arguments(self, request: ChatRequest, model: Model) -> dict[str, object]:
         """What the SDK's `create` is given."""
-        return request_arguments(request, model, self._row) | {"stream_options": {"include_usage": True}}
+        arguments = request_arguments(request, model, self._row) | {"stream_options": {"include_usage": True}}
+        return arguments if self._row.keep_alive else arguments | {"extra_headers": {"connection": "close"}}
 
     async def _load_once(self) -> Create:
         """Import the SDK and make the client: the better part of a second, so not on the event loop's thread."""

@@ -82,7 +82,8 @@ def make_plan(
 def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
     if choice.provider is not None and choice.provider not in {row.name for row in rows if row.name in on}:
         names = ", ".join(row.name for row in rows if row.name in on) or "none"
-        raise _bad_choice("provider", f"is not on here; on: {names}")
+        known = choice.provider in {row.name for row in rows}
+        raise _bad_choice("provider", f"{'is not on here' if known else 'is not known'}; on: {names}")
     offered = tuple(
         Candidate(row.name, model)
         for row in rows

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ import pytest
 
 from lib.settings import variables
 from tests.conftest import ROOT
-from tests.fakes.vendor import Vendor
+from tests.fakes.vendor import Hang, Vendor, words
 
 Start = Callable[..., "Running"]
 
@@ -44,9 +45,19 @@ class Running:
             if (match := re.search(r"http://localhost:\d+", line)) is not None:
                 self.url = match[0]
                 # Somebody has to read on, or a full pipe would stop the server.
-                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                self._reading = threading.Thread(target=self._read_on, daemon=True)
+                self._reading.start()
                 return self
         raise AssertionError(self.output)
+
+    def _read_on(self) -> None:
+        assert self.process.stdout is not None
+        self.output += self.process.stdout.read()
+
+    def rest(self) -> str:
+        """The whole output, once the server has ended."""
+        self._reading.join(10)
+        return self.output
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; return the exit code."""
@@ -78,14 +89,16 @@ def start() -> Iterator[Start]:
         server.process.stdout.close()
 
 
-def engines() -> set[int]:
-    """The embedded model's processes on this machine, by /proc."""
-    found: set[int] = set()
+def engine_of(server: Running) -> int:
+    """The process of a server's embedded model, by /proc."""
+    found: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if b"local.text" in (folder / "cmdline").read_bytes().split(b"\0"):
-                found.add(int(folder.name))
-    return found
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(server.process.pid) and b"local.text" in (folder / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    (engine,) = found
+    return engine
 
 
 def gone(process_id: int) -> bool:
@@ -137,9 +150,8 @@ def test_embedded_model_streams(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(start: Start, number: int) -> None:
     """However the server ends, its engine ends with it."""
-    before = engines()
     server = start().ready()
-    (engine,) = engines() - before
+    engine = engine_of(server)
     code = server.stop(number)
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert gone(engine)
@@ -148,9 +160,8 @@ def test_no_process_is_left(start: Start, number: int) -> None:
 @linux
 def test_engine_is_started_again(start: Start) -> None:
     """An engine that dies comes back at its address, and the next question is answered."""
-    before = engines()
     server = start().ready()
-    (engine,) = engines() - before
+    engine = engine_of(server)
     os.kill(engine, signal.SIGKILL)
     assert gone(engine)
     request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
@@ -209,3 +220,27 @@ def test_odd_environments(start: Start, vendor: Vendor, environ: dict[str, str])
     assert malformed <= set(environ)
     assert health["status"] == ("degraded" if malformed else "ok")
     assert all(name in server.output for name in malformed)
+
+
+def test_parallel_callers_of_the_embedded_model(start: Start) -> None:
+    """The embedded server offers to keep connections and then closes them: no caller pays for that."""
+    server = start().ready()
+
+    def ask_often(_: int) -> set[int]:
+        request = {"prompt": "hi", "max_tokens": 1, "stream": False}
+        return {httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code for _ in range(15)}
+
+    with ThreadPoolExecutor(6) as callers:
+        assert set().union(*callers.map(ask_often, range(6))) == {200}
+
+
+def test_stopping_while_an_answer_streams(start: Start, vendor: Vendor) -> None:
+    """Ctrl-C ends open answers soon, and without a trace of the code."""
+    vendor.script(words("Hello", Hang()))
+    server = start({"LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1"}).ready()
+    request = {"prompt": "Hi"}
+    with httpx.stream("POST", f"{server.url}/api/generate", json=request, headers={"accept": "text/plain"}) as answer:
+        assert next(answer.iter_text()) == "Hello"
+        assert server.stop(signal.SIGINT) == 0
+    assert vendor.requests[0].hung_up.wait(5)
+    assert "Traceback" not in server.rest()

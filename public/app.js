@@ -208,10 +208,16 @@ async function* chunksOf(stream) {
   }
 }
 
+/** This page has no place for a key, and should not have one. */
+const NEEDS_A_KEY =
+  'This deployment answers only callers with an API key, and this page has none. ' +
+  'Set ALLOW_ANONYMOUS=1 and SESSION_SECRET there to let guests in, or call it with curl.';
+
 /** An answer with an error status as a Problem, also where something in front of the API gave it. */
 async function problemOf(response) {
   const told = (await response.json().catch(() => null)) ?? {};
-  const { title = `Error ${response.status}`, detail = 'The server did not say why.', errors = [] } = told;
+  const { title = `Error ${response.status}`, errors = [] } = told;
+  const detail = response.status === 401 ? NEEDS_A_KEY : (told.detail ?? 'The server did not say why.');
   return new Problem(title, detail, {
     requestId: told.request_id ?? response.headers.get('x-request-id'),
     fields: errors.map(({ path, message }) => `${path}: ${message}`).filter((field) => field !== detail),

@@ -9,7 +9,8 @@ from lib.errors import FieldError, Forbidden, MethodNotAllowed
 from lib.http.access import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
-from lib.http.generation import Generation, wanted_form
+from lib.http.generation import Form, Generation, wanted_form
+from lib.router.attempt import Policy
 from lib.router.plan import Choice
 from lib.router.router import Context
 from lib.telemetry.events import Subject
@@ -21,7 +22,8 @@ async def generate(call: Call) -> Response:
     body = read_generate_request(call.json())
     request = body.chat()
     flag = await call.app.flags.provider(caller.id)
-    answer = call.app.router.get_completion(flag, request, Context(choice(body, caller)))
+    form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
+    answer = call.app.router.get_completion(flag, request, Context(choice(body, caller), policy(body, form)))
     subject = Subject(
         request_id=call.id,
         caller_id=caller.id,
@@ -32,7 +34,7 @@ async def generate(call: Call) -> Response:
         metadata=body.metadata,
     )
     generation = Generation(answer, call.app.recorder, subject, call.arrived_at)
-    response = await generation.respond(wanted_form(call.request.headers.get("accept"), stream=body.stream))
+    response = await generation.respond(form)
     if caller.set_cookie is not None:
         response.headers.append("set-cookie", caller.set_cookie)
     return response
@@ -52,6 +54,15 @@ def choice(body: GenerateRequest, caller: Caller) -> Choice:
         path = "provider" if asked.provider else "model"
         raise Forbidden("Only callers with an API key may choose.", errors=(FieldError(path, "leave it out"),))
     return asked
+
+
+def policy(body: GenerateRequest, form: Form) -> Policy:
+    """What may be done about an answer that breaks off: where nothing has been sent yet, it simply begins anew."""
+    return Policy(
+        on_interrupt="restart" if form == "json" and body.on_interrupt == "continue" else body.on_interrupt,
+        can_reset=form == "json" or (form == "ui" and body.ui_stream == "v7"),
+        can_splice=body.response_format is None,
+    )
 
 
 app = Endpoint(current, POST=generate, GET=resume)

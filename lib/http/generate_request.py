@@ -176,6 +176,8 @@ class GenerateRequest(_Ours):
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     stream: bool | None = None
+    on_interrupt: Literal["continue", "restart", "error"] = "continue"
+    ui_stream: Literal["v7"] | None = None
     metadata: Annotated[
         dict[
             Annotated[str, StringConstraints(min_length=1, max_length=64)],

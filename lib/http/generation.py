@@ -13,6 +13,7 @@ from lib.errors import AppError
 from lib.http import ui_message
 from lib.http.endpoint import Abort, Stream
 from lib.providers.base import Delta
+from lib.router.attempt import Attempt, Reset
 from lib.router.router import Answer
 from lib.telemetry.events import Bill, Recorder, Subject, milliseconds
 
@@ -52,6 +53,7 @@ def _quality(entry: str) -> tuple[str, float]:
 
 
 Summary = dict[str, object]
+Batch = Sequence[Delta] | Reset
 
 
 class Generation:
@@ -70,9 +72,9 @@ class Generation:
         try:
             first = await anext(self._deltas)
         except StopAsyncIteration:
-            first: Sequence[Delta] = ()
+            first: Batch = ()
         # Not before: on a cold start the price data would compete with the vendor's SDK for the first token.
-        self._recorder.prepare(self._answer.attempts[-1].candidate.provider)
+        self._recorder.prepare(self._answer.serving.candidate.provider)
         if form == "json":
             return await self._json(first)
         if form == "text":
@@ -83,7 +85,7 @@ class Generation:
         """Stop the provider, if it still speaks, and settle the account."""
         await self._deltas.aclose()
 
-    async def _accounted(self) -> AsyncGenerator[Sequence[Delta], None]:
+    async def _accounted(self) -> AsyncGenerator[Batch, None]:
         """The answer's deltas; whatever ends them, what was used is on record."""
         try:
             async for deltas in self._answer:
@@ -92,11 +94,14 @@ class Generation:
             await self._answer.aclose()
             self._bill = await self._recorder.record(self._subject, self._answer.attempts)
 
-    async def _json(self, first: Sequence[Delta]) -> Response:
-        deltas = list(first)
+    async def _json(self, first: Batch) -> Response:
+        deltas = [] if isinstance(first, Reset) else list(first)
         async with aclosing(self._deltas):
             async for more in self._deltas:
-                deltas.extend(more)
+                if isinstance(more, Reset):
+                    deltas.clear()
+                else:
+                    deltas.extend(more)
         text = "".join(delta.text for delta in deltas)
         reasoning = "".join(delta.reasoning for delta in deltas)
         body: Summary = {
@@ -107,7 +112,7 @@ class Generation:
         }
         return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
 
-    async def _text(self, first: Sequence[Delta]) -> AsyncGenerator[bytes, None]:
+    async def _text(self, first: Batch) -> AsyncGenerator[bytes, None]:
         yield _plain(first)
         try:
             async for deltas in self._deltas:
@@ -115,7 +120,7 @@ class Generation:
         except AppError as error:
             raise Abort from error
 
-    async def _ui(self, first: Sequence[Delta]) -> AsyncGenerator[bytes, None]:
+    async def _ui(self, first: Batch) -> AsyncGenerator[bytes, None]:
         writer = ui_message.UIMessageWriter()
         yield writer.start(self._subject.request_id, _without_none(self._served_by())) + writer.write(first)
         try:
@@ -124,16 +129,15 @@ class Generation:
         except AppError as error:
             yield writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code}))
             return
-        serving = self._answer.attempts[-1]
-        yield writer.finish(serving.finish_reason, _without_none(self._summary()))
+        yield writer.finish(self._answer.serving.finish_reason, _without_none(self._summary()))
 
     def _served_by(self) -> Summary:
-        candidate = self._answer.attempts[-1].candidate
+        candidate = self._answer.serving.candidate
         return {"id": self._subject.request_id, "provider": candidate.provider, "model": candidate.model.id}
 
     def _summary(self) -> Summary:
         """What the answer was and took; for a settled account."""
-        serving, bill, flag = self._answer.attempts[-1], self._bill, self._subject.flag
+        serving, bill, flag = self._answer.serving, self._bill, self._subject.flag
         usage = bill.usage if bill else None
         return {
             **self._served_by(),
@@ -148,7 +152,7 @@ class Generation:
             "cost_usd": float(bill.cost_usd) if bill and bill.cost_usd is not None else None,
             "timing_ms": {
                 "queue": self._since_arrival(self._answer.attempts[0].started_at),
-                "ttft": self._since_arrival(serving.first_token_at),
+                "ttft": self._since_arrival(_first_token_at(self._answer.attempts)),
                 "total": self._since_arrival(serving.ended_at),
             },
             "flags": [flag.public()] if flag.arm else [],
@@ -158,8 +162,12 @@ class Generation:
         return None if moment is None else milliseconds(moment - self._arrived_at)
 
 
-def _plain(deltas: Sequence[Delta]) -> bytes:
-    return "".join(delta.text for delta in deltas).encode()
+def _first_token_at(attempts: Sequence[Attempt]) -> float | None:
+    return min((attempt.first_token_at for attempt in attempts if attempt.first_token_at is not None), default=None)
+
+
+def _plain(deltas: Batch) -> bytes:
+    return b"" if isinstance(deltas, Reset) else "".join(delta.text for delta in deltas).encode()
 
 
 def _without_none(value: Any) -> Summary:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import orjson
 
 from lib.providers.base import Delta, FinishReason
+from lib.router.attempt import Reset
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {
@@ -47,8 +48,12 @@ class UIMessageWriter:
             {"type": "start-step"}
         )
 
-    def write(self, deltas: Sequence[Delta]) -> bytes:
+    def write(self, deltas: Sequence[Delta] | Reset) -> bytes:
         """The chunks of these deltas; empty where they hold no text."""
+        if isinstance(deltas, Reset):
+            # The client drops the step's parts, open ones included (npm `ai` 7, process-ui-message-stream.ts).
+            self._open = None
+            return frame({"type": "reset-step"})
         out: list[bytes] = []
         for delta in deltas:
             for kind, text in (("reasoning", delta.reasoning), ("text", delta.text)):

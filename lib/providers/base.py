@@ -47,6 +47,8 @@ class Model:
     context_tokens: int
     max_output_tokens: int
     can: frozenset[Capability] = frozenset()
+    continues_prefix: bool = False
+    """Whether it is proven to go on from an assistant message that ends the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ class Usage:
     output_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ ROWS: tuple[Row, ...] = (
         label="Embedded demo model",
         sdk="openai",
         base_url_var="LOCAL_TEXT_BASE_URL",
-        models=(Model("smollm2-135m-instruct", 2_048, 512, _can("json_schema")),),
+        models=(Model("smollm2-135m-instruct", 2_048, 512, _can("json_schema"), continues_prefix=True),),
         fast="smollm2-135m-instruct",
         strong="smollm2-135m-instruct",
         demo=True,

@@ -1,30 +1,37 @@
-"""The driver: does the waiting and the calling that the sans-IO core (attempt.py) asks for."""
+"""The driver: does the waiting and the calling that the core (completion.py) asks for."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from lib.errors import ProviderError
+from lib.errors import ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, TextProvider
 from lib.providers.catalog import Row
 from lib.router.attempt import (
     Attempt,
-    Completion,
-    Deadlines,
+    Close,
     Deliver,
     Ended,
     Event,
-    Expired,
     Failed,
     Finish,
     GiveUp,
     Open,
+    Policy,
     Received,
-    Wait,
+    Reset,
+    Tick,
 )
+from lib.router.completion import Completion
+from lib.router.health import Health
 from lib.router.plan import Choice, ProviderFlag, make_plan
+from lib.router.recovery import continuation
+
+Upstream: TypeAlias = AsyncGenerator[Sequence[Delta], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +39,38 @@ class Context:
     """What the router should know of the caller's wishes besides the request itself."""
 
     choice: Choice = field(default_factory=Choice)
-    deadlines: Deadlines = field(default_factory=Deadlines)
+    policy: Policy = field(default_factory=Policy)
 
 
 class Answer:
-    """An answer on its way: iterate over it once for its deltas, close it to stop the provider.
+    """An answer on its way: iterate over it once for its deltas, close it to stop the providers.
 
     `attempts` grows while it runs and stands complete after it.
     """
 
-    def __init__(self, core: Completion, deltas: AsyncGenerator[Sequence[Delta], None]) -> None:
+    def __init__(self, core: Completion, deltas: AsyncGenerator[Sequence[Delta] | Reset, None]) -> None:
         self._core = core
         self._deltas = deltas
 
     @property
     def attempts(self) -> Sequence[Attempt]:
-        """Every call to a provider so far, the last one being the one that serves."""
+        """Every call to a provider so far, in order."""
         return self._core.attempts
 
-    def __aiter__(self) -> AsyncIterator[Sequence[Delta]]:
-        """Batches of deltas that say something, as they come. Raises AppError where there is none or it breaks off."""
+    @property
+    def serving(self) -> Attempt:
+        """The attempt that speaks now or spoke last; where none ever did, the last one."""
+        return self._core.serving or self._core.attempts[-1]
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Delta] | Reset]:
+        """Batches of deltas that say something, as they come; a Reset takes back all before it.
+
+        Raises AppError where there is no answer, or it breaks off.
+        """
         return self._deltas
 
     async def aclose(self) -> None:
-        """Stop: closes the provider's connection. Does nothing when the answer has ended."""
+        """Stop: closes the providers' connections. Does nothing when the answer has ended."""
         await self._deltas.aclose()
 
 
@@ -67,11 +82,13 @@ class Router:
         rows: tuple[Row, ...],
         on: Collection[str],
         provider: Callable[[str], TextProvider],
+        health: Health | None = None,
     ) -> None:
         """`on` names the providers that are configured; `provider` returns the adapter of one of them."""
         self._rows = rows
         self._on = on
         self._provider = provider
+        self._health = health or Health()
 
     def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
         """Answer `request`, beginning with the provider that the flag names.
@@ -79,42 +96,97 @@ class Router:
         Nothing is sent before the answer is iterated. Raises InvalidRequest or NoProvider where no plan can be made.
         """
         plan = make_plan(provider_flag, context.choice, request, self._rows, self._on)
-        core = Completion(plan, context.deadlines, asyncio.get_running_loop().time())
-        return Answer(core, self._drive(core, request))
+        now = asyncio.get_running_loop().time()
+        core = Completion(plan, context.policy, self._health, random.random, now)
+        return Answer(core, _Drive(core, request, self._provider).deltas())
 
-    async def _drive(self, core: Completion, request: ChatRequest) -> AsyncGenerator[Sequence[Delta], None]:
-        clock = asyncio.get_running_loop().time
-        upstream = self._call(core.start(clock()), request)
+
+class _Drive:
+    """One request's calls: the streams that are open, and a task for each whose next word is awaited."""
+
+    def __init__(self, core: Completion, request: ChatRequest, provider: Callable[[str], TextProvider]) -> None:
+        self._core = core
+        self._request = request
+        self._provider = provider
+        self._streams: dict[Attempt, Upstream] = {}
+        self._tasks: dict[Attempt, asyncio.Task[Event]] = {}
+        self._clock = asyncio.get_running_loop().time
+
+    async def deltas(self) -> AsyncGenerator[Sequence[Delta] | Reset, None]:
         try:
+            actions = self._core.start(self._clock())
             while True:
-                match core.handle(await _next(upstream, core.deadline(clock())), clock()):
-                    case Deliver(deltas):
-                        yield deltas
-                    case Open(attempt):
-                        await upstream.aclose()
-                        upstream = self._call(attempt, request)
-                    case Wait():
-                        continue
-                    case Finish():
-                        return
-                    case GiveUp(error):
-                        raise error
+                for action in actions:
+                    match action:
+                        case Deliver(deltas):
+                            yield deltas
+                        case Open():
+                            self._open(action)
+                        case Close(attempt):
+                            await self._close(attempt)
+                        case Reset():
+                            yield action
+                        case Finish():
+                            return
+                        case GiveUp(error):
+                            raise error
+                event = await self._next()
+                actions = self._core.handle(event, self._clock())
         finally:
-            core.abandon(clock())
-            await upstream.aclose()
+            self._core.abandon(self._clock())
+            for attempt in list(self._streams):
+                await self._close(attempt)
 
-    def _call(self, attempt: Attempt, request: ChatRequest) -> AsyncGenerator[Sequence[Delta], None]:
-        candidate = attempt.candidate
-        return self._provider(candidate.provider).stream(request, candidate.model)
+    def _open(self, action: Open) -> None:
+        candidate, request = action.attempt.candidate, self._request
+        if action.habit is not None:
+            request = continuation(request, action.delivered, action.habit)
+        self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
+
+    async def _close(self, attempt: Attempt) -> None:
+        task = self._tasks.pop(attempt, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._streams.pop(attempt).aclose()
+
+    async def _next(self) -> Event:
+        """Whatever happens first. The common case, one stream and nothing else to do, needs no task of its own."""
+        until = self._core.waiting(self._clock())
+        if len(self._streams) == 1 and not self._tasks and not self._core.may_hedge:
+            ((attempt, stream),) = self._streams.items()
+            try:
+                async with asyncio.timeout_at(until):
+                    event = await _read(attempt, stream)
+            except TimeoutError:
+                # The wait has ended the stream as well.
+                event = Failed(attempt, TimedOut())
+        else:
+            event = await self._first(until)
+        if isinstance(event, Ended | Failed):
+            await self._close(event.attempt)
+        return event
+
+    async def _first(self, until: float) -> Event:
+        for attempt, stream in self._streams.items():
+            if attempt not in self._tasks:
+                self._tasks[attempt] = asyncio.create_task(_read(attempt, stream))
+        timeout_s = max(until - self._clock(), 0)
+        if not self._tasks:
+            await asyncio.sleep(timeout_s)
+            return Tick()
+        await asyncio.wait(self._tasks.values(), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for attempt, task in self._tasks.items():
+            if task.done():
+                del self._tasks[attempt]
+                return task.result()
+        return Tick()
 
 
-async def _next(upstream: AsyncGenerator[Sequence[Delta], None], deadline: float) -> Event:
+async def _read(attempt: Attempt, stream: Upstream) -> Event:
     try:
-        async with asyncio.timeout_at(deadline):
-            return Received(await anext(upstream))
+        return Received(attempt, await anext(stream))
     except StopAsyncIteration:
-        return Ended()
-    except TimeoutError:
-        return Expired()
+        return Ended(attempt)
     except ProviderError as error:
-        return Failed(error)
+        return Failed(attempt, error)

@@ -47,6 +47,7 @@ class InferenceEvent:
     created_at: str
     request_id: str
     attempt: int
+    kind: str
     caller_id: str
     caller_kind: str
     route: str
@@ -81,7 +82,7 @@ class InferenceEvent:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a request used and cost: tokens of the call that served it, US dollars of all its calls (None: unknown)."""
+    """What all calls of a request used together, and cost in US dollars (None: unknown)."""
 
     usage: Usage
     estimated: bool
@@ -105,15 +106,16 @@ class Recorder:
         """Log one event per attempt (at least one, all ended); return the bill."""
         cold_start, self._cold_start = self._cold_start, False
         total: Decimal | None = Decimal(0)
-        usage, estimated = Usage(0, 0), False
+        used, any_estimated = Usage(0, 0), False
         for attempt in attempts:
             usage, estimated = _usage(attempt, subject.prompt_characters)
+            used, any_estimated = used + usage, any_estimated or estimated
             candidate = attempt.candidate
             cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
             total = None if total is None or cost is None else total + cost
             event = self._event(subject, attempt, usage, estimated=estimated, cost=cost, cold_start=cold_start)
             log.info(orjson.dumps(event).decode())
-        return Bill(usage, estimated, total)
+        return Bill(used, any_estimated, total)
 
     def _event(
         self,
@@ -133,6 +135,7 @@ class Recorder:
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             request_id=subject.request_id,
             attempt=attempt.number,
+            kind=attempt.kind,
             caller_id=subject.caller_id,
             caller_kind=subject.caller_kind,
             route=subject.route,

@@ -171,7 +171,6 @@ def test_next_provider_answers(serve: Serve, make_vendor: Any, fault: Any) -> No
     ("fault", "code"),
     [
         (failure(400), "request_rejected"),
-        (failure(400, "context_length_exceeded"), "context_length_exceeded"),
         (failure(400, "content_policy_violation"), "content_refused"),
         (failure(422), "request_rejected"),
     ],
@@ -185,23 +184,137 @@ def test_callers_fault_is_not_passed_around(serve: Serve, make_vendor: Any, faul
     assert xai.requests == []
 
 
+def test_too_long_goes_to_a_larger_model_alone(serve: Serve, make_vendor: Any) -> None:
+    """A conversation that is too long for one model is passed on to a larger one, and to no other."""
+    groq, deepinfra, xai = make_vendor(), make_vendor(), make_vendor()
+    for small in (groq, xai):
+        small.script(failure(400, "context_length_exceeded"))
+    url = serve(hosted_over(groq=groq, deepinfra=deepinfra, xai=xai))
+    assert post(url, {"prompt": "Hi"}).json()["code"] == "context_length_exceeded"
+    assert post(url, {"prompt": "Hi"}, **JSON).json()["provider"] == "groq"
+    groq.script(failure(400, "context_length_exceeded"))
+    assert post(url, {"prompt": "Hi"}, **JSON).json()["provider"] == "xai"
+    assert (len(groq.requests), len(deepinfra.requests), len(xai.requests)) == (3, 0, 2)
+
+
 def test_no_provider_left(serve: Serve, make_vendor: Any) -> None:
     """When all have failed, the caller learns it as 503, with who was tried and when to come back."""
     groq, xai = make_vendor(), make_vendor()
-    groq.script(failure(429, **{"retry-after": "7"}))
-    xai.script(failure(500))
+    groq.script(failure(429, **{"retry-after": "70"}))
+    xai.script(failure(500), failure(500))
     response = post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi"})
     problem = response.json()
     assert (response.status_code, problem["code"]) == (503, "no_provider_available")
-    assert problem["detail"] == "No provider could answer; tried groq (rate_limited), xai (provider_unavailable)."
-    assert response.headers["retry-after"] == "8"
+    tried = "groq (rate_limited), xai (provider_unavailable), xai (provider_unavailable)"
+    assert problem["detail"] == f"No provider could answer; tried {tried}."
+    assert 60 <= int(response.headers["retry-after"]) <= 70
+    assert problem["retry_after"] == int(response.headers["retry-after"])
     assert problem["request_id"] == response.headers["x-request-id"]
+    assert (len(groq.requests), len(xai.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("fault", [failure(500), words(Cut(reset=True)), words(Cut())], ids=["500", "reset", "cut"])
+def test_only_provider_is_asked_once_more(
+    serve: Serve, vendor: Vendor, inference_log: InferenceLog, fault: Any
+) -> None:
+    """With no other provider left, the same one is tried again, once, and the caller sees nothing of it."""
+    vendor.script(fault)
+    assert post(serve(local_over(vendor)), {"prompt": "Hi"}, **JSON).json()["text"] == "You said: Hi"
+    assert [inference_log.next()[field] for field in ("kind", "kind")] == ["first", "retry"]
+    assert len(vendor.requests) == 2
+
+
+@pytest.mark.parametrize("fault", [failure(401), failure(402), failure(404), failure(429)], ids=lambda f: str(f.status))
+def test_only_provider_that_says_no(serve: Serve, vendor: Vendor, fault: Any) -> None:
+    """Where a moment changes nothing, the only provider is not asked again."""
+    vendor.script(fault)
+    assert post(serve(local_over(vendor)), {"prompt": "Hi"}, **JSON).status_code == 503
+    assert len(vendor.requests) == 1
+
+
+LINE = "The sea is wide and blue, and nobody has counted all of its waves, though some have tried."
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "*/*"])
+def test_interrupted_text_is_continued(
+    serve: Serve, make_vendor: Any, inference_log: InferenceLog, accept: str
+) -> None:
+    """Text that breaks off is gone on with by another provider, from where it broke off; the bill holds both."""
+    groq, xai = make_vendor(), make_vendor()
+    groq.script(words(LINE[:20], LINE[20:60], Cut(reset=True)))
+    xai.script(words(LINE[20:50], LINE[50:], counted=usage(40, 20)))
+    response = post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi", "max_tokens": 99}, accept=accept)
+    if accept == "text/plain":
+        assert response.text == LINE
+    else:
+        got = chunks(response)
+        assert "".join(part["delta"] for part in got if part["type"] == "text-delta") == LINE
+        assert (got[0]["messageMetadata"]["provider"], got[-1]["messageMetadata"]["provider"]) == ("groq", "xai")
+    asked = xai.requests[0].body
+    assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "user"]
+    assert asked["messages"][1]["content"] == LINE[:60]
+    assert asked["messages"][2]["content"].endswith(LINE[20:60])
+    first, second = inference_log.next(), inference_log.next()
+    assert (first["kind"], first["outcome"], first["estimated"]) == ("first", "interrupted", True)
+    assert (second["kind"], second["outcome"], second["input_tokens"]) == ("continuation", "ok", 40)
+    if accept != "text/plain":
+        bill = chunks(response)[-1]["messageMetadata"]
+        assert bill["usage"]["input_tokens"] == first["input_tokens"] + second["input_tokens"]
+        assert bill["usage"]["output_tokens"] == first["output_tokens"] + second["output_tokens"]
+        assert bill["usage"]["estimated"] is True
+        micro = first["cost_micro_usd"] + second["cost_micro_usd"]
+        assert bill["cost_usd"] * 1_000_000 == pytest.approx(micro, abs=1)
+
+
+def test_interrupted_text_is_continued_by_the_same(serve: Serve, vendor: Vendor) -> None:
+    """With no other provider the same one goes on; one that is known to do so goes on from its own message."""
+    vendor.script(words("Hello", Cut()), words(" world"))
+    response = post(serve(local_over(vendor)), {"prompt": "Hi"}, accept="text/plain")
+    assert response.text == "Hello world"
+    assert vendor.requests[1].body["messages"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+    ]
+
+
+def test_new_client_gets_a_fresh_answer(serve: Serve, make_vendor: Any) -> None:
+    """A UI client that can drop a step gets the answer anew where it can't be continued."""
+    groq, xai = make_vendor(), make_vendor()
+    groq.script(words(LINE[:60], Cut()), words(LINE))
+    xai.script(words("Something else. " * 20))
+    got = chunks(post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi", "ui_stream": "v7"}))
+    kinds = [part["type"] for part in got]
+    assert kinds.count("reset-step") == 1
+    after = got[kinds.index("reset-step") + 1 :]
+    assert [part["delta"] for part in after if part["type"] == "text-delta"] == [LINE]
+    assert [part["delta"] for part in got if part["type"] == "text-delta"] == [LINE[:60], LINE]
+    assert kinds[-2:] == ["finish-step", "finish"]
+
+
+def test_old_client_is_told(serve: Serve, make_vendor: Any) -> None:
+    """A UI client that can't drop a step is told that the answer broke off, where it can't be continued."""
+    groq, xai = make_vendor(), make_vendor()
+    groq.script(words(LINE[:60], Cut()))
+    xai.script(words("Something else. " * 20))
+    got = chunks(post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi"}))
+    assert [part["delta"] for part in got if part["type"] == "text-delta"] == [LINE[:60]]
+    assert [part["type"] for part in got[-2:]] == ["error", "finish"]
+
+
+def test_structured_text_is_never_joined(serve: Serve, make_vendor: Any) -> None:
+    """An answer in JSON that breaks off is not continued: a stream of it ends in an error."""
+    groq, xai = make_vendor(), make_vendor()
+    groq.script(words('{"sea": "wide', Cut()))
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    got = chunks(post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi", "response_format": schema}))
+    assert [part["type"] for part in got[-2:]] == ["error", "finish"]
+    assert xai.requests == []
 
 
 def test_interrupted_ui_stream(serve: Serve, vendor: Vendor) -> None:
     """An answer that breaks off ends in an explicit error, never in a tidy short one."""
     vendor.script(words("Hello", Cut()))
-    got = chunks(post(serve(local_over(vendor)), {"prompt": "Hi"}))
+    got = chunks(post(serve(local_over(vendor)), {"prompt": "Hi", "on_interrupt": "error"}))
     assert [part["type"] for part in got[-4:]] == ["text-end", "message-metadata", "error", "finish"]
     assert got[-1]["finishReason"] == "error"
     assert got[-3]["messageMetadata"]["usage"]["estimated"] is True
@@ -212,7 +325,7 @@ def test_text_before_an_error_is_kept(serve: Serve, vendor: Vendor) -> None:
     """Text that arrives in the same network read as an error is the reader's all the same."""
     error = event({"error": {"message": "boom", "code": "server_error"}})
     vendor.script(Reply([event(chunk({"content": "Hello"})) + error]))
-    response = post(serve(local_over(vendor)), {"prompt": "Hi"})
+    response = post(serve(local_over(vendor)), {"prompt": "Hi", "on_interrupt": "error"})
     assert [part["delta"] for part in chunks(response) if part["type"] == "text-delta"] == ["Hello"]
 
 
@@ -231,23 +344,40 @@ def test_nul_of_a_vendor_is_dropped(serve: Serve, vendor: Vendor) -> None:
 
 def test_interrupted_plain_text(serve: Serve, vendor: Vendor) -> None:
     """Plain text has no words for an error: the connection is cut, so that the reader can tell."""
-    vendor.script(words("Hello", Cut()))
-    with pytest.raises(httpx.RemoteProtocolError):
-        post(serve(local_over(vendor)), {"prompt": "Hi"}, accept="text/plain")
+    url = serve(local_over(vendor))
+    for wish in ("error", "restart"):
+        vendor.script(words("Hello", Cut()))
+        with pytest.raises(httpx.RemoteProtocolError):
+            post(url, {"prompt": "Hi", "on_interrupt": wish}, accept="text/plain")
+    assert len(vendor.requests) == 2
 
 
 def test_interrupted_json(serve: Serve, vendor: Vendor) -> None:
-    """A whole answer that could not be had is a 502."""
-    vendor.script(words("Hello", Cut()))
-    response = post(serve(local_over(vendor)), {"prompt": "Hi"}, **JSON)
+    """A whole answer that breaks off begins anew; where it breaks off every time, it is a 502."""
+    url = serve(local_over(vendor))
+    vendor.script(words("Half", Cut()))
+    response = post(url, {"prompt": "Hi"}, **JSON)
+    assert (response.status_code, response.json()["text"]) == (200, "You said: Hi")
+    assert vendor.requests[1].body == vendor.requests[0].body
+    vendor.script(*[words("Half", Cut())] * 4)
+    response = post(url, {"prompt": "Hi"}, **JSON)
     assert (response.status_code, response.json()["code"]) == (502, "stream_interrupted")
+    assert len(vendor.requests) == 2 + 4
+
+
+def test_interrupted_json_as_an_error(serve: Serve, vendor: Vendor) -> None:
+    """Who wants no second try gets the 502 at once."""
+    vendor.script(words("Half", Cut()))
+    response = post(serve(local_over(vendor)), {"prompt": "Hi", "on_interrupt": "error"}, **JSON)
+    assert (response.status_code, response.json()["code"]) == (502, "stream_interrupted")
+    assert len(vendor.requests) == 1
 
 
 def test_answer_that_never_finishes(serve: Serve, vendor: Vendor) -> None:
     """A body that ends without the vendor's word that the answer is complete counts as broken off."""
     vendor.script(words("Hello", finish_reason=None))
-    response = post(serve(local_over(vendor)), {"prompt": "Hi"}, **JSON)
-    assert response.status_code == 502
+    response = post(serve(local_over(vendor)), {"prompt": "Hi", "on_interrupt": "error"}, **JSON)
+    assert (response.status_code, response.json()["code"]) == (502, "stream_interrupted")
 
 
 def test_one_malformed_event_is_skipped(serve: Serve, vendor: Vendor) -> None:
@@ -417,8 +547,9 @@ def test_callers_with_a_key_choose(serve: Serve, make_vendor: Any) -> None:
         post(url, {"prompt": "Hi", "provider": "xai", "model": "strong"}, **JSON, **KEY_HEADER).json()["model"]
         == "grok-4.7"
     )
-    xai.script(failure(500))
+    xai.script(failure(500), failure(500))
     assert post(url, {"prompt": "Hi", "provider": "xai"}, **KEY_HEADER).status_code == 503
+    assert len(xai.requests) == 3
     assert groq.requests == []
     assert (
         post(url, {"prompt": "Hi", "model": "openai/gpt-oss-120b"}, **JSON, **KEY_HEADER).json()["provider"] == "groq"
@@ -456,6 +587,7 @@ def test_every_attempt_is_logged(serve: Serve, make_vendor: Any, inference_log: 
     post(serve(hosted_over(groq=groq, xai=xai)), {"prompt": "Hi", "metadata": {"page": "home"}}, **JSON)
     failed, served = inference_log.next(), inference_log.next()
     assert (failed["attempt"], failed["outcome"], failed["error_code"]) == (1, "error", "provider_unavailable")
+    assert (failed["kind"], served["kind"]) == ("first", "fallback")
     assert (failed["cost_micro_usd"], failed["ttft_ms"]) == (0, None)
     assert (served["attempt"], served["outcome"], served["fallback_from"]) == (2, "ok", "groq")
     assert served["cost_micro_usd"] > 0

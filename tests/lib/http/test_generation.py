@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Message
 
-from lib.errors import NoProvider, Overloaded, ProviderError
+from lib.errors import Interrupted, NoProvider, Overloaded, ProviderError
 from lib.http.generation import Form, Generation, wanted_form
 from lib.providers.base import ChatRequest, Delta, Model, Usage
 from lib.providers.catalog import Row
-from lib.router.plan import ProviderFlag
+from lib.router.attempt import Policy
+from lib.router.health import Health
+from lib.router.plan import Candidate, ProviderFlag
 from lib.router.router import Context, Router
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder, Subject
@@ -68,37 +71,54 @@ def test_any_accept(accept: str, stream: bool | None) -> None:  # noqa: FBT001 -
 
 @dataclass
 class Fake:
-    """A vendor within this process: sends these deltas, then fails or ends."""
+    """A vendor within this process: sends these deltas, then fails or ends; `more` from the second call on."""
 
     name: str
     deltas: Sequence[Delta]
     error: ProviderError | None = None
+    more: Sequence[Delta] | None = None
     open: int = 0
+    calls: int = 0
 
     async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
         """See TextProvider.stream."""
         del request, model
         self.open += 1
+        self.calls += 1
+        again = self.more is not None and self.calls > 1
         try:
-            for delta in self.deltas:
+            for delta in self.deltas if self.more is None or not again else self.more:
                 yield [delta]
-            if self.error is not None:
+            if self.error is not None and not again:
                 raise self.error
         finally:
             self.open -= 1
 
 
 SUBJECT = Subject("request-1", "caller-1", "guest", "/api/generate", ProviderFlag(), 40, {})
+TRIED = [("a", "first"), ("b", "fallback"), ("b", "retry")]
 HELLO = [Delta(text="Hel"), Delta(text="lo", finish_reason="stop"), Delta(usage=Usage(7, 3, 2))]
 
 
-def generation(*fakes: Fake) -> Generation:
+ERROR = Policy(on_interrupt="error")
+JSON = Policy(on_interrupt="restart", can_reset=True)
+V7 = Policy(can_reset=True, can_splice=False)
+
+
+def generation(*fakes: Fake, policy: Policy | None = None, health: Health | None = None) -> Generation:
     """An answer by these vendors."""
     rows = tuple(Row(fake.name, fake.name, "openai", "", (Model("m", 8_192, 1_024),), "m", "m") for fake in fakes)
-    router = Router(rows, {fake.name for fake in fakes}, {fake.name: fake for fake in fakes}.__getitem__)
+    router = Router(rows, {fake.name for fake in fakes}, {fake.name: fake for fake in fakes}.__getitem__, health)
     request = ChatRequest(({"role": "user", "content": "Hi"},), 16)
-    answer = router.get_completion(ProviderFlag(), request, Context())
+    answer = router.get_completion(ProviderFlag(), request, Context(policy=policy or Policy()))
     return Generation(answer, Recorder(Costs(), region=None, deployment=None), SUBJECT, 1000.0)
+
+
+def events(body: bytes) -> list[dict[str, Any]]:
+    """The chunks of a UI message stream, which must end in [DONE]."""
+    *chunks, done, rest = body.split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
+    return [orjson.loads(event.removeprefix(b"data: ")) for event in chunks]
 
 
 async def sent(response: Response, *, gone_after: int | None = None) -> tuple[bytes, bool]:
@@ -163,7 +183,7 @@ def test_ui(caplog: pytest.LogCaptureFixture) -> None:
 
     async def test() -> None:
         body, ended = await sent(await generation(Fake("a", HELLO)).respond("ui"))
-        chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in body.split(b"\n\n")[:-2]]
+        chunks = events(body)
         assert ended
         assert chunks[0]["messageMetadata"] == {"id": "request-1", "provider": "a", "model": "m"}
         assert "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta") == "Hello"
@@ -203,7 +223,7 @@ def test_text_that_broke_off(caplog: pytest.LogCaptureFixture) -> None:
     """Half a text is cut, not ended: so its reader can tell."""
 
     async def test() -> None:
-        half = generation(Fake("a", HELLO[:1], Overloaded()))
+        half = generation(Fake("a", HELLO[:1], Overloaded()), policy=ERROR)
         assert await sent(await half.respond("text")) == (b"Hel", False)
         assert [line["outcome"] for line in lines(caplog)] == ["interrupted"]
 
@@ -214,8 +234,9 @@ def test_ui_that_broke_off(caplog: pytest.LogCaptureFixture) -> None:
     """Half a UI message says that it broke off, and what it cost is an estimate."""
 
     async def test() -> None:
-        body, ended = await sent(await generation(Fake("a", HELLO[:1], Overloaded())).respond("ui"))
-        chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in body.split(b"\n\n")[:-2]]
+        half = generation(Fake("a", HELLO[:1], Overloaded()), policy=ERROR)
+        body, ended = await sent(await half.respond("ui"))
+        chunks = events(body)
         account, *last = chunks[-3:]
         assert (ended, [chunk["type"] for chunk in last]) == (True, ["error", "finish"])
         assert account["messageMetadata"]["error_code"] == "stream_interrupted"
@@ -238,7 +259,116 @@ def test_nobody_answers(caplog: pytest.LogCaptureFixture, form: Form) -> None:
     async def test() -> None:
         with pytest.raises(NoProvider):
             await generation(Fake("a", [], Overloaded()), Fake("b", [], Overloaded())).respond(form)
-        assert [line["provider"] for line in lines(caplog)] == ["a", "b"]
+        tried = [(line["provider"], line["kind"], line["error_code"]) for line in lines(caplog)]
+        assert tried == [(name, kind, "provider_unavailable") for name, kind in TRIED]
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["json", "text", "ui"])
+def test_all_rest(caplog: pytest.LogCaptureFixture, form: Form) -> None:
+    """Where all providers rest, that is raised at once, with when to come back, and nobody is called."""
+
+    async def test() -> None:
+        fake, health = Fake("a", HELLO), Health()
+        health.of(Candidate("a", Model("m", 8_192, 1_024))).failed(1000.0, 30)
+        with pytest.raises(NoProvider) as told:
+            await generation(fake, health=health).respond(form)
+        assert (told.value.retry_after_s, fake.calls, lines(caplog)) == (31, 0, [])
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["text", "ui"])
+def test_answer_that_is_continued(caplog: pytest.LogCaptureFixture, form: Form) -> None:
+    """A text that breaks off and is gone on with reads as one; its bill is the sum of both calls."""
+
+    async def test() -> None:
+        half = Fake("a", [Delta(text="Hel"), Delta(usage=Usage(5, 1))], Overloaded())
+        body, ended = await sent(await generation(half, Fake("b", HELLO)).respond(form))
+        assert ended
+        if form == "text":
+            assert body == b"Hello"
+        else:
+            chunks = events(body)
+            assert "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta") == "Hello"
+            assert [chunk["type"] for chunk in chunks].count("text-start") == 1
+            assert chunks[0]["messageMetadata"]["provider"] == "a"
+            account = chunks[-1]["messageMetadata"]
+            assert account["provider"] == "b"
+            assert account["usage"] == {"input_tokens": 12, "output_tokens": 4, "cached_tokens": 2}
+        assert [(line["kind"], line["outcome"]) for line in lines(caplog)] == [
+            ("first", "interrupted"),
+            ("continuation", "ok"),
+        ]
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["text", "ui"])
+def test_continuation_that_cannot_be_joined(caplog: pytest.LogCaptureFixture, form: Form) -> None:
+    """Nothing of a continuation is shown that can't be joined: the text is cut, the UI told."""
+
+    async def test() -> None:
+        half, other = Fake("a", HELLO[:1], Overloaded()), Fake("b", [Delta(text="Welcome")])
+        body, ended = await sent(await generation(half, other).respond(form))
+        assert b"elcome" not in body
+        if form == "text":
+            assert (body, ended) == (b"Hel", False)
+        else:
+            assert [chunk["type"] for chunk in events(body)[-2:]] == ["error", "finish"]
+        assert [line["error_code"] for line in lines(caplog)] == ["provider_unavailable", "seam_unproven"]
+
+    run(test())
+
+
+def test_json_that_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a JSON answer that broke off nothing remains but its cost."""
+
+    async def test() -> None:
+        half = Fake("a", [Delta(text="Half", reasoning="Hm"), Delta(usage=Usage(5, 1))], Overloaded(), HELLO)
+        body, ended = await sent(await generation(half, policy=JSON).respond("json"))
+        answer = orjson.loads(body)
+        assert (ended, answer["text"], "reasoning" in answer) == (True, "Hello", False)
+        assert answer["usage"] == {"input_tokens": 12, "output_tokens": 4, "cached_tokens": 2}
+        assert [line["kind"] for line in lines(caplog)] == ["first", "restart"]
+
+    run(test())
+
+
+def test_json_that_breaks_off_for_good(caplog: pytest.LogCaptureFixture) -> None:
+    """A JSON answer that can't be had is an error with a status, not half an answer."""
+
+    async def test() -> None:
+        with pytest.raises(Interrupted) as told:
+            await generation(Fake("a", HELLO[:1], Overloaded()), policy=JSON).respond("json")
+        assert (told.value.status, told.value.code) == (502, "stream_interrupted")
+        assert [line["outcome"] for line in lines(caplog)] == ["interrupted"] * 4
+
+    run(test())
+
+
+def test_ui_that_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """A UI client that can drop a step is told to, and gets a fresh answer with parts of its own."""
+
+    async def test() -> None:
+        half = generation(Fake("a", [Delta(text="Half")], Overloaded(), HELLO), policy=V7)
+        body, ended = await sent(await half.respond("ui"))
+        assert ended
+        assert [(chunk["type"], chunk.get("id"), chunk.get("delta")) for chunk in events(body)] == [
+            ("start", None, None),
+            ("start-step", None, None),
+            ("text-start", "1", None),
+            ("text-delta", "1", "Half"),
+            ("reset-step", None, None),
+            ("text-start", "2", None),
+            ("text-delta", "2", "Hel"),
+            ("text-delta", "2", "lo"),
+            ("text-end", "2", None),
+            ("finish-step", None, None),
+            ("finish", None, None),
+        ]
+        assert [line["kind"] for line in lines(caplog)] == ["first", "restart"]
 
     run(test())
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.errors import AppError, Interrupted, InvalidRequest, NoProvider, Overloaded, RequestRejected
+from lib.errors import (
+    AppError,
+    BrokenStream,
+    Interrupted,
+    InvalidRequest,
+    NoProvider,
+    Overloaded,
+    RequestRejected,
+)
 from lib.providers.base import ChatRequest, Delta, Model, TextProvider, Usage
 from lib.providers.catalog import Row
-from lib.router.attempt import Deadlines
+from lib.router.attempt import Policy, Reset
 from lib.router.plan import Choice, ProviderFlag
+from lib.router.recovery import anchor_of
 from lib.router.router import Answer, Context, Router
 from tests.lib.virtual_time import run
 
 REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16)
-DEADLINES = Deadlines(first_token_s=4, idle_s=15, total_s=60)
+POLICY = Policy(first_token_s=4, idle_s=15, patience_s=60, total_s=60)
 FOR_EVER = 10_000.0
 
 Step = str | float | Exception | Delta
@@ -29,18 +38,25 @@ Step = str | float | Exception | Delta
 
 @dataclass
 class Fake:
-    """A vendor within this process that follows its steps for every request, and notes when it began and ended."""
+    """A vendor within this process that follows its steps for every request, and notes when it began and ended.
+
+    Where it has `more`, it follows that from the second request on.
+    """
 
     name: str
     steps: Sequence[Step]
+    more: Sequence[Step] | None = None
     log: list[str] = field(default_factory=list[str])
+    requests: list[ChatRequest] = field(default_factory=list[ChatRequest])
 
     async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
         """See TextProvider.stream."""
-        assert (request.max_tokens, model.id) == (REQUEST.max_tokens, f"{self.name}-model")
+        assert model.id == f"{self.name}-model"
         self.log.append(f"open {self.name}")
+        self.requests.append(request)
+        steps = self.steps if self.more is None or len(self.requests) == 1 else self.more
         try:
-            for step in self.steps:
+            for step in steps:
                 match step:
                     case str():
                         yield [Delta(text=step)]
@@ -67,14 +83,17 @@ def router(*fakes: Fake) -> tuple[Router, list[str]]:
     return Router(tuple(rows), set(providers), providers.__getitem__), log
 
 
-def ask(asked: Router, deadlines: Deadlines = DEADLINES) -> Answer:
+def ask(asked: Router, policy: Policy = POLICY) -> Answer:
     """An answer that nobody has begun to read."""
-    return asked.get_completion(ProviderFlag(), REQUEST, Context(deadlines=deadlines))
+    return asked.get_completion(ProviderFlag(), REQUEST, Context(policy=policy))
 
 
 async def read(answer: Answer) -> str:
     """The whole text."""
-    return "".join([delta.text async for deltas in answer for delta in deltas])
+    text = ""
+    async for deltas in answer:
+        text = "" if isinstance(deltas, Reset) else text + "".join(delta.text for delta in deltas)
+    return text
 
 
 async def failing(answer: Answer) -> tuple[str, AppError]:
@@ -82,7 +101,7 @@ async def failing(answer: Answer) -> tuple[str, AppError]:
     text = ""
     try:
         async for deltas in answer:
-            text += "".join(delta.text for delta in deltas)
+            text = "" if isinstance(deltas, Reset) else text + "".join(delta.text for delta in deltas)
     except AppError as error:
         return text, error
     raise AssertionError(f"ended well: {text}")
@@ -119,6 +138,7 @@ def test_falls_over_before_the_first_token() -> None:
         answer, began_at = ask(asked), now()
         assert await read(answer) == "Hi"
         assert log == ["open a", "close a", "open b", "close b", "open c", "close c"]
+        assert [attempt.kind for attempt in answer.attempts] == ["first", "fallback", "fallback"]
         assert outcomes(answer) == ["error", "error", "ok"]
         assert [attempt.fallback_from for attempt in answer.attempts] == [None, "a", "b"]
         assert now() == began_at
@@ -158,13 +178,104 @@ def test_end_without_an_answer(
 
     async def test() -> None:
         asked, log = router(Fake("a", steps))
-        answer, began_at = ask(asked), now()
+        answer, began_at = ask(asked, replace(POLICY, on_interrupt="error")), now()
         got, error = await failing(answer)
-        assert (got, type(error)) == (text, kind)
+        assert (got, type(error), len(answer.attempts)) == (text, kind, 1)
         assert code in {None, error.code}
         assert now() - began_at == pytest.approx(after_s)
         assert log == ["open a", "close a"]
         assert None not in outcomes(answer)
+
+    run(test())
+
+
+def test_only_provider_is_asked_once_more() -> None:
+    """With no other left the same provider is tried again after a short pause, and then no more."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", [Overloaded()], ["Hi"]))
+        answer, began_at = ask(asked), now()
+        assert await read(answer) == "Hi"
+        assert log == ["open a", "close a", "open a", "close a"]
+        assert [(attempt.kind, attempt.outcome) for attempt in answer.attempts] == [("first", "error"), ("retry", "ok")]
+        assert 0.25 <= now() - began_at <= 0.5
+        asked, log = router(Fake("a", [Overloaded()]))
+        began_at = now()
+        _, error = await failing(ask(asked))
+        assert isinstance(error, NoProvider)
+        assert log == ["open a", "close a", "open a", "close a"]
+        assert 0.25 <= now() - began_at <= 0.5
+
+    run(test())
+
+
+TEXT = "The sea is wide and blue, and nobody has counted all of its waves, though some have tried to."
+
+
+@pytest.mark.parametrize("failure", [BrokenStream(), FOR_EVER], ids=["cut", "silent"])
+def test_another_goes_on(failure: Exception | float) -> None:
+    """An answer that breaks off is gone on with by another, and the reader sees one text."""
+
+    async def test() -> None:
+        anchor, after_s = anchor_of(TEXT[:70]), 15 if failure == FOR_EVER else 0
+        second = Fake("b", [anchor[:30], 1.0, anchor[30:] + TEXT[70:80], TEXT[80:]])
+        asked, log = router(Fake("a", [TEXT[:70], failure]), second)
+        answer, began_at = ask(asked), now()
+        assert await read(answer) == TEXT
+        assert log == ["open a", "close a", "open b", "close b"]
+        assert outcomes(answer) == ["timeout" if after_s else "interrupted", "ok"]
+        assert answer.attempts[1].kind == "continuation"
+        assert answer.serving is answer.attempts[1]
+        assert now() - began_at == pytest.approx(after_s + 1)
+        (request,) = second.requests
+        assert request.messages[:2] == (*REQUEST.messages, {"role": "assistant", "content": TEXT[:70]})
+        assert request.messages[2]["role"] == "user"
+        assert str(request.messages[2]["content"]).endswith(f"\n{anchor}")
+
+    run(test())
+
+
+@pytest.mark.parametrize("reply", [["No."], ["What I meant is that no one knows. " * 10], []])
+def test_unproven_continuation_is_an_error(reply: list[Step]) -> None:
+    """What can't be joined is not delivered, whether it ends soon or runs on: the reader learns of the break."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", [TEXT[:70], BrokenStream()]), Fake("b", reply))
+        answer = ask(asked)
+        text, error = await failing(answer)
+        assert (text, type(error), error.code) == (TEXT[:70], Interrupted, "stream_interrupted")
+        assert log == ["open a", "close a", "open b", "close b"]
+        assert [attempt.error_code for attempt in answer.attempts] == ["broken_stream", "seam_unproven"]
+
+    run(test())
+
+
+def test_answer_begins_anew() -> None:
+    """Where the caller can take back what it got, the answer begins anew; it sees the Reset between the two."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["Hello", BrokenStream()], ["Anew"]))
+        answer = ask(asked, replace(POLICY, on_interrupt="restart", can_reset=True))
+        seen = ["reset" if isinstance(deltas, Reset) else deltas[0].text async for deltas in answer]
+        assert seen == ["Hello", "reset", "Anew"]
+        assert log == ["open a", "close a", "open a", "close a"]
+        assert [attempt.kind for attempt in answer.attempts] == ["first", "restart"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("steps", [[30.0, "late"], ["Hello", 10.0, "a", 10.0, "b", 15.0]])
+def test_nobody_is_called_when_time_is_up(steps: list[Step]) -> None:
+    """The request's own time ends it, with whoever is left to ask."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps), Fake("b", ["no"]))
+        answer, began_at = ask(asked, replace(POLICY, first_token_s=25, total_s=25, can_reset=True)), now()
+        text, error = await failing(answer)
+        assert text in {"", "Helloab"}
+        assert isinstance(error, Interrupted if text else NoProvider)
+        assert log == ["open a", "close a"]
+        assert now() - began_at == pytest.approx(25)
 
     run(test())
 
@@ -176,6 +287,7 @@ def test_slow_reader_is_not_a_silent_provider() -> None:
         asked, _ = router(Fake("a", ["Hello", 1.0, " world"]))
         text = ""
         async for deltas in ask(asked):
+            assert not isinstance(deltas, Reset)
             text += "".join(delta.text for delta in deltas)
             await asyncio.sleep(20)
         assert text == "Hello world"
@@ -327,7 +439,7 @@ STEPS = st.lists(
 
 @given(st.lists(STEPS, min_size=1, max_size=3), st.none() | st.sampled_from([0, 0.5, 5, 21]))
 def test_everything_opened_is_closed(scripts: list[list[Step]], leaves_after_s: float | None) -> None:
-    """Whatever the providers do and whenever the caller goes: one provider at a time, each closed, each accounted."""
+    """Whatever the providers do and whenever the caller goes: one call at a time, each closed, each accounted."""
 
     async def test() -> None:
         names = "abc"[: len(scripts)]
@@ -336,9 +448,9 @@ def test_everything_opened_is_closed(scripts: list[list[Step]], leaves_after_s: 
         with suppress(AppError, TimeoutError):
             async with asyncio.timeout(leaves_after_s), aclosing(answer):
                 await read(answer)
-        assert log == [entry for name in names[: len(log) // 2] for entry in (f"open {name}", f"close {name}")]
-        assert len(answer.attempts) == len(log) // 2
+        called = [attempt.candidate.provider for attempt in answer.attempts]
+        assert log == [entry for name in called for entry in (f"open {name}", f"close {name}")]
         assert None not in outcomes(answer)
-        assert now() - began_at <= min(DEADLINES.total_s, leaves_after_s or DEADLINES.total_s) + 0.001
+        assert now() - began_at <= min(POLICY.total_s, leaves_after_s or POLICY.total_s) + 0.001
 
     run(test())

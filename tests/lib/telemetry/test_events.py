@@ -66,6 +66,7 @@ def test_event(caplog: pytest.LogCaptureFixture) -> None:
         "event": "ai_inference",
         "request_id": "request-1",
         "attempt": 1,
+        "kind": "first",
         "caller_id": "caller-1",
         "caller_kind": "key",
         "route": "/api/generate",
@@ -146,13 +147,36 @@ def test_unknown_cost(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_bill_of_several_attempts(caplog: pytest.LogCaptureFixture) -> None:
-    """The bill adds up what all attempts cost, and counts the tokens of the one that served."""
-    first = attempt("interrupted", usage=Usage(1000, 100))
-    second = attempt(usage=Usage(2000, 200), number=2, fallback_from="deepinfra")
+    """The bill adds up what all attempts used and cost, and each says what it was for."""
+    first = attempt("interrupted", usage=Usage(1000, 100, 30, 20))
+    second = attempt(usage=Usage(2000, 200, 40, 10), number=2, kind="continuation", fallback_from="deepinfra")
     bill, events = record(caplog, first, second)
-    assert (bill.usage, bill.cost_usd) == (Usage(2000, 200), Decimal("0.000168"))
-    assert [(event["attempt"], event["fallback_from"]) for event in events] == [(1, None), (2, "deepinfra")]
+    assert bill == Bill(Usage(3000, 300, 70, 30), False, Decimal("0.000168"))  # noqa: FBT003 - a record
+    assert [(event["attempt"], event["kind"]) for event in events] == [(1, "first"), (2, "continuation")]
+    assert [event["fallback_from"] for event in events] == [None, "deepinfra"]
+    assert [event["input_tokens"] for event in events] == [1000, 2000]
     assert len({event["id"] for event in events}) == 2
+
+
+def test_bill_with_an_estimate_among_its_attempts(caplog: pytest.LogCaptureFixture) -> None:
+    """One attempt that had to be estimated makes the whole bill an estimate."""
+    bill, events = record(caplog, attempt("interrupted"), attempt(usage=Usage(2000, 200), number=2, kind="restart"))
+    assert [event["estimated"] for event in events] == [True, False]
+    assert (bill.usage, bill.estimated) == (Usage(2011, 203), True)
+
+
+def test_hedge_that_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """The one of two that was not needed has read the prompt all the same: it is on record, and on the bill."""
+    lost = attempt("cancelled", number=2, kind="hedge", first_token_at=None, characters=0)
+    bill, events = record(caplog, attempt(usage=Usage(12, 3)), lost)
+    assert [(event["kind"], event["outcome"]) for event in events] == [("first", "ok"), ("hedge", "cancelled")]
+    assert (bill.usage, bill.estimated) == (Usage(23, 3), True)
+
+
+def test_nobody_was_called(caplog: pytest.LogCaptureFixture) -> None:
+    """Where all providers rest, nothing was used and nothing is on record."""
+    bill, events = record(caplog)
+    assert (bill, events) == (Bill(Usage(0, 0), False, Decimal(0)), [])  # noqa: FBT003 - a record
 
 
 def test_cold_start_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,395 @@
+"""One request's way through its plan, sans-IO: events go in, actions come out, the time is passed in.
+
+The driver (router.py) does what the actions say and reports what happened. Nothing here waits, sends or reads a clock,
+so every order of events can be replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lib.errors import (
+    AppError,
+    ContentRefused,
+    ContextTooLong,
+    CredentialsRejected,
+    Interrupted,
+    InvalidRequest,
+    ModelUnavailable,
+    NoProvider,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    RequestRejected,
+    TimedOut,
+)
+from lib.providers.base import Delta
+from lib.router.attempt import (
+    Action,
+    Attempt,
+    Close,
+    Deliver,
+    Ended,
+    Event,
+    Failed,
+    Finish,
+    GiveUp,
+    Kind,
+    Open,
+    Outcome,
+    Policy,
+    Received,
+    Reset,
+    Tick,
+)
+from lib.router.health import Health
+from lib.router.plan import Candidate
+from lib.router.recovery import Seam, Unproven
+
+RECOVERIES = 3
+"""How often one answer is taken up again after it broke off."""
+RETRY_S = 0.5
+"""Before the same provider is asked again; half of it to all of it, by chance."""
+LONGEST_WAIT_S = 10.0
+"""Of a Retry-After, where it is honoured; beyond, the next provider answers sooner."""
+LONGEST_REST_S = 120.0
+CONFIG_REST_S = 60.0
+"""After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
+LONGEST_TOLD_S = 3600.0
+"""What a caller is told at most, whatever a provider says."""
+
+
+class Completion:
+    """The state of one request: who is asked, who speaks, what was delivered, until when who may be silent."""
+
+    def __init__(
+        self, plan: Sequence[Candidate], policy: Policy, health: Health, chance: Callable[[], float], now: float
+    ) -> None:
+        """`plan` is best first; `chance` gives a number from 0 to 1."""
+        self.attempts: list[Attempt] = []
+        self.serving: Attempt | None = None
+        self._plan = plan
+        self._policy = policy
+        self._health = health
+        self._chance = chance
+        self._ends_at = now + policy.total_s
+        self._waiting_since = now
+        self._live: list[Attempt] = []
+        self._delivered: list[str] = []
+        self._has_spoken = False
+        self._seam: Seam | None = None
+        self._recoveries = 0
+        self._retry: tuple[float, Candidate] | None = None
+        self._retry_after_s: list[float] = []
+        self._too_short_tokens = 0
+        health.request()
+
+    def start(self, now: float) -> list[Action]:
+        """Begin with the first candidate that does not rest."""
+        candidate = self._untried(now)
+        return [self._open(candidate, "first", now)] if candidate is not None else [GiveUp(self._exhausted(now))]
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in what happened; say what to do, in order."""
+        match event:
+            case Tick():
+                return self._tick(now)
+            case Received(attempt, deltas) if attempt in self._live:
+                return self._received(attempt, deltas, now)
+            case Ended(attempt) if attempt in self._live:
+                return self._ended(attempt, now)
+            case Failed(attempt, error) if attempt in self._live:
+                return self._failed(attempt, error, now)
+            case _:
+                return []
+
+    def waiting(self, now: float) -> float:
+        """The driver has nothing to do but to wait, from now: until when. Then it sends a Tick.
+
+        Silence counts from here, not from the last word: a caller who reads slowly uses up nobody's time.
+        """
+        self._waiting_since = now
+        times = [self._ends_at, *(self._silent_until(attempt, now) for attempt in self._live)]
+        if self._retry is not None:
+            times.append(self._retry[0])
+        if (hedge_at := self._hedge_at()) is not None and hedge_at > now:
+            times.append(hedge_at)
+        return min(times)
+
+    @property
+    def may_hedge(self) -> bool:
+        """Whether a Tick may mean something else than the end of the one attempt that is under way."""
+        return self._hedge_at() is not None
+
+    def abandon(self, now: float) -> None:
+        """The caller is gone. Does nothing once the request has ended."""
+        for attempt in list(self._live):
+            self._leave(attempt, now)
+
+    # Time
+
+    def _silent_until(self, attempt: Attempt, now: float) -> float:
+        if attempt.first_token_at is not None:
+            return self._waiting_since + self._policy.idle_s
+        has_other = self._untried(now, peek=True) is not None or len(self._live) > 1
+        return attempt.started_at + (self._policy.first_token_s if has_other else self._policy.patience_s)
+
+    def _hedge_at(self) -> float | None:
+        """When a second provider is to start beside a silent first."""
+        hedge_s = self._policy.hedge_s
+        if hedge_s is None or self._has_spoken or len(self.attempts) != 1 or len(self._live) != 1:
+            return None
+        return self._live[0].started_at + hedge_s
+
+    def _tick(self, now: float) -> list[Action]:
+        if now >= self._ends_at:
+            return self._out_of_time(now)
+        if self._retry is not None and now >= self._retry[0]:
+            return self._try_again(now)
+        for attempt in list(self._live):
+            if now >= self._silent_until(attempt, now):
+                return [Close(attempt), *self._failed(attempt, TimedOut(), now)]
+        hedge_at = self._hedge_at()
+        if hedge_at is not None and now >= hedge_at:
+            return self._hedge(now)
+        return []
+
+    def _out_of_time(self, now: float) -> list[Action]:
+        closing: list[Action] = []
+        for attempt in list(self._live):
+            self._close(attempt, "timeout", TimedOut(), now)
+            self._health.of(attempt.candidate).failed(now, probe=attempt.probe)
+            closing.append(Close(attempt))
+        return [*closing, GiveUp(_interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
+
+    def _hedge(self, now: float) -> list[Action]:
+        candidate = self._untried(now, peek=True)
+        if candidate is None or not self._health.hedges.spend():
+            return []
+        self._health.of(candidate).admit(now)
+        return [self._open(candidate, "hedge", now)]
+
+    # What providers send
+
+    def _received(self, attempt: Attempt, deltas: Sequence[Delta], now: float) -> list[Action]:
+        characters = 0
+        for delta in deltas:
+            characters += len(delta.text) + len(delta.reasoning)
+            attempt.finish_reason = delta.finish_reason or attempt.finish_reason
+            attempt.usage = delta.usage or attempt.usage
+        if not characters:
+            return []
+        attempt.characters += characters
+        if attempt.first_token_at is None:
+            attempt.first_token_at = now
+        if self._seam is not None and not self._seam.joined:
+            try:
+                deltas = _joined(self._seam, deltas)
+            except Unproven:
+                return [Close(attempt), *self._unproven(attempt, now)]
+            if not deltas:
+                return []
+        return [*self._speaks(attempt, now), self._deliver(deltas)]
+
+    def _speaks(self, attempt: Attempt, now: float) -> list[Action]:
+        """The first to speak serves; the others are left."""
+        if attempt is self.serving:
+            return []
+        self.serving = attempt
+        self._health.of(attempt.candidate).succeeded(now, attempt.probe)
+        losers = [other for other in self._live if other is not attempt]
+        for loser in losers:
+            self._leave(loser, now)
+        return [Close(loser) for loser in losers]
+
+    def _deliver(self, deltas: Sequence[Delta]) -> Deliver:
+        self._has_spoken = True
+        self._delivered.extend(delta.text for delta in deltas if delta.text)
+        return Deliver(deltas)
+
+    def _ended(self, attempt: Attempt, now: float) -> list[Action]:
+        if self._seam is not None and not self._seam.joined:
+            return self._unproven(attempt, now)
+        closing = self._speaks(attempt, now)
+        self._close(attempt, "ok", None, now)
+        return [*closing, Finish()]
+
+    def _failed(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
+        begun = attempt is self.serving
+        self._close(
+            attempt, "timeout" if isinstance(error, TimedOut) else "interrupted" if begun else "error", error, now
+        )
+        self._blame(attempt, error, now)
+        if isinstance(error, ContextTooLong):
+            self._too_short_tokens = max(self._too_short_tokens, attempt.candidate.model.context_tokens)
+        if error.retry_after_s is not None:
+            self._retry_after_s.append(error.retry_after_s)
+        if now >= self._ends_at:
+            return self._out_of_time(now)
+        if self._has_spoken:
+            return self._take_up(error, now)
+        if isinstance(error, RequestRejected) and not isinstance(error, ContextTooLong):
+            return [GiveUp(_rejection(error))]
+        return [] if self._live else self._go_on(attempt, error, now)
+
+    def _blame(self, attempt: Attempt, error: ProviderError, now: float) -> None:
+        breaker = self._health.of(attempt.candidate)
+        if isinstance(error, RequestRejected):
+            breaker.succeeded(now, attempt.probe)
+        elif isinstance(error, CredentialsRejected | QuotaExhausted | ModelUnavailable):
+            breaker.failed(now, CONFIG_REST_S, attempt.probe)
+        elif isinstance(error, RateLimited) and error.retry_after_s is not None:
+            breaker.failed(now, min(error.retry_after_s, LONGEST_REST_S), attempt.probe)
+        else:
+            breaker.failed(now, probe=attempt.probe)
+
+    # Before the first word: the next provider
+
+    def _go_on(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
+        if isinstance(error, ContextTooLong):
+            larger = self._untried(now)
+            return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(_rejection(error))]
+        if self._policy.honour_retry_after and self._may_retry(attempt, error):
+            return self._retry_later(attempt, error, now)
+        candidate = self._untried(now)
+        if candidate is not None:
+            return [self._open(candidate, "fallback", now)]
+        if self._may_retry(attempt, error) and not isinstance(error, RateLimited) and self._health.retries.spend():
+            return self._retry_later(attempt, error, now)
+        return [GiveUp(self._exhausted(now))]
+
+    def _may_retry(self, attempt: Attempt, error: ProviderError) -> bool:
+        """Whether the same provider may be asked once more: not after a silence, nor where it said no for good."""
+        tries = sum(other.candidate == attempt.candidate for other in self.attempts)
+        hopeless = isinstance(error, TimedOut | CredentialsRejected | QuotaExhausted | ModelUnavailable)
+        return tries == 1 and not hopeless and (error.retry_after_s or 0) <= LONGEST_WAIT_S
+
+    def _retry_later(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
+        wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_S * (1 + self._chance()) / 2
+        self._retry = (now + wait_s, attempt.candidate)
+        return []
+
+    def _try_again(self, now: float) -> list[Action]:
+        assert self._retry is not None  # noqa: S101 - for the type checker
+        candidate = self._retry[1]
+        self._retry = None
+        if self._health.of(candidate).admit(now):
+            return [self._open(candidate, "retry", now)]
+        other = self._untried(now)
+        return [self._open(other, "fallback", now) if other is not None else GiveUp(self._exhausted(now))]
+
+    def _untried(self, now: float, *, peek: bool = False) -> Candidate | None:
+        """The best candidate that was not asked yet and does not rest; unless only peeking, its breaker admits it."""
+        tried = {(attempt.candidate.provider, attempt.candidate.model.id) for attempt in self.attempts}
+        for candidate in self._plan:
+            if (candidate.provider, candidate.model.id) in tried or not self._is_long_enough(candidate):
+                continue
+            breaker = self._health.of(candidate)
+            if breaker.resting_s(now) <= 0 if peek else breaker.admit(now):
+                return candidate
+        return None
+
+    # After it: continue, restart, or say so
+
+    def _take_up(self, error: ProviderError, now: float) -> list[Action]:
+        policy = self._policy
+        self.serving = None
+        if policy.on_interrupt == "error" or self._recoveries == RECOVERIES:
+            return [GiveUp(_interrupted(error))]
+        self._recoveries += 1
+        if policy.on_interrupt == "continue" and policy.can_splice:
+            candidate = self._untried(now) or self._any(now)
+            return [self._continue(candidate, now)] if candidate is not None else [GiveUp(_interrupted(error))]
+        return self._restart(error, now)
+
+    def _continue(self, candidate: Candidate, now: float) -> Action:
+        delivered = "".join(self._delivered)
+        if not delivered:
+            return self._open(candidate, "continuation", now)
+        habit = "prefix" if candidate.model.continues_prefix else "anchor"
+        self._seam = Seam(delivered, habit)
+        attempt = self._open(candidate, "continuation", now).attempt
+        return Open(attempt, delivered, habit)
+
+    def _unproven(self, attempt: Attempt, now: float) -> list[Action]:
+        """This continuation can't be joined: another model's may, or the answer begins anew, or the caller is told."""
+        self._close(attempt, "error", None, now)
+        attempt.error_code = "seam_unproven"
+        self._health.of(attempt.candidate).succeeded(now, attempt.probe)
+        candidate = self._untried(now) if self._recoveries < RECOVERIES else None
+        if candidate is not None:
+            self._recoveries += 1
+            return [self._continue(candidate, now)]
+        return self._restart(TimedOut() if now >= self._ends_at else None, now)
+
+    def _restart(self, error: ProviderError | None, now: float) -> list[Action]:
+        self._seam = None
+        candidate = (self._untried(now) or self._any(now)) if self._policy.can_reset else None
+        if candidate is None:
+            return [GiveUp(_interrupted(error))]
+        self._delivered.clear()
+        self._has_spoken = False
+        return [Reset(), self._open(candidate, "restart", now)]
+
+    def _any(self, now: float) -> Candidate | None:
+        """The best candidate that does not rest, asked before or not."""
+        able = filter(self._is_long_enough, self._plan)
+        return next((candidate for candidate in able if self._health.of(candidate).admit(now)), None)
+
+    def _is_long_enough(self, candidate: Candidate) -> bool:
+        """Whether its context is larger than every one that was too short for this conversation."""
+        return candidate.model.context_tokens > self._too_short_tokens
+
+    # Bookkeeping
+
+    def _open(self, candidate: Candidate, kind: Kind, now: float) -> Open:
+        before = self.attempts[-1].candidate.provider if self.attempts else None
+        probe = self._health.of(candidate).probe
+        attempt = Attempt(len(self.attempts) + 1, candidate, now, before, kind, probe)
+        self.attempts.append(attempt)
+        self._live.append(attempt)
+        return Open(attempt)
+
+    def _close(self, attempt: Attempt, outcome: Outcome, error: ProviderError | None, now: float) -> None:
+        self._live.remove(attempt)
+        attempt.ended_at = now
+        attempt.outcome = outcome
+        attempt.error_code = error.code if error is not None else None
+
+    def _leave(self, attempt: Attempt, now: float) -> None:
+        """Nothing is known against it; its answer is wanted no more."""
+        self._close(attempt, "cancelled", None, now)
+        self._health.of(attempt.candidate).abandoned(attempt.probe)
+
+    def _exhausted(self, now: float) -> NoProvider:
+        failed = [attempt for attempt in self.attempts if attempt.error_code is not None]
+        tried = ", ".join(f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in failed)
+        rests = [self._health.of(candidate).resting_s(now) for candidate in self._plan]
+        waits = [*self._retry_after_s, *(rest for rest in rests if 0 < rest < float("inf"))]
+        wait = int(min(*waits, LONGEST_TOLD_S)) + 1 if waits else None
+        detail = f"tried {tried}" if tried else "all rest after failures"
+        return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
+
+
+def _joined(seam: Seam, deltas: Sequence[Delta]) -> list[Delta]:
+    """What of these deltas is new to the reader. Raises Unproven."""
+    joined: list[Delta] = []
+    for delta in deltas:
+        text = seam.feed(delta.text) if delta.text else ""
+        if text:
+            joined.append(Delta(text=text))
+    return joined
+
+
+def _interrupted(error: ProviderError | None) -> AppError:
+    code = "stream_timeout" if isinstance(error, TimedOut) else Interrupted.code
+    return Interrupted("The provider broke off in the middle of its answer.", code=code)
+
+
+def _rejection(error: RequestRejected) -> InvalidRequest:
+    """The caller's own doing, in our words."""
+    if isinstance(error, ContextTooLong):
+        return InvalidRequest("The conversation is longer than the model can read.", code=error.code)
+    if isinstance(error, ContentRefused):
+        return InvalidRequest("The provider's content filter refused the prompt.", code=error.code)
+    return InvalidRequest("The provider rejected the request as malformed.", code=error.code)

@@ -1,0 +1,32 @@
+"""What this process knows of its providers: a breaker per provider and model, and the budgets of extra calls."""
+
+from __future__ import annotations
+
+from lib.router.breaker import Breaker, BreakerPolicy
+from lib.router.budget import Budget
+from lib.router.plan import Candidate
+
+RETRY_SHARE, RETRIES = 0.2, 3.0
+HEDGE_SHARE, HEDGES = 0.03, 1.0
+
+
+class Health:
+    """Shared by all requests of a process. Keyed by route, never by host: one host may serve good and bad models."""
+
+    def __init__(self, policy: BreakerPolicy | None = None) -> None:
+        self._policy = policy or BreakerPolicy()
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self.retries = Budget(RETRY_SHARE, RETRIES)
+        self.hedges = Budget(HEDGE_SHARE, HEDGES)
+
+    def request(self) -> None:
+        """A request has come in."""
+        self.retries.request()
+        self.hedges.request()
+
+    def of(self, candidate: Candidate) -> Breaker:
+        """The breaker of a candidate."""
+        key = (candidate.provider, candidate.model.id)
+        if key not in self._breakers:
+            self._breakers[key] = Breaker(self._policy)
+        return self._breakers[key]

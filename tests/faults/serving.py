@@ -1,0 +1,157 @@
+"""The product served over an App of the test's own making, and callers of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import httpx
+import uvicorn
+
+from lib import settings as environment
+from lib.app import App
+from lib.providers.base import ChatRequest
+from lib.providers.catalog import ROWS, Row
+from lib.router.attempt import Policy
+from lib.router.health import Health
+from lib.router.plan import ProviderFlag
+from lib.router.router import Answer, Context, Router
+from lib.settings import Settings
+from local.server import Site
+from tests.conftest import ROOT
+from tests.fakes.loop import LoopThread
+
+Adjust = Callable[[Policy], Policy]
+TLS = ssl.create_default_context()
+"""Made once: httpx would load the certificates again for every call, though none is encrypted."""
+
+
+class AdjustedRouter(Router):
+    """The router under another policy than the endpoint's."""
+
+    adjust: Adjust
+
+    def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
+        """See Router."""
+        adjusted = Context(context.choice, self.adjust(context.policy))
+        return super().get_completion(provider_flag, request, adjusted)
+
+
+class AdjustedApp(App):
+    """The product's parts, but for the router's policy and health."""
+
+    def __init__(self, settings: Settings, rows: tuple[Row, ...], adjust: Adjust, health: Health | None = None) -> None:
+        super().__init__(settings, rows)
+        self._all_rows = rows
+        self._adjust = adjust
+        self._health = health
+
+    @cached_property
+    def router(self) -> Router:
+        """See App."""
+        router = AdjustedRouter(self._all_rows, frozenset(self.settings.vendors), self.text_provider, self._health)
+        router.adjust = self._adjust
+        return router
+
+
+def make_app(
+    environ: dict[str, str],
+    rows: tuple[Row, ...] = ROWS,
+    adjust: Adjust | None = None,
+    health: Health | None = None,
+) -> App:
+    """The product over an environment; untouched where nothing is to be adjusted."""
+    settings = environment.from_environ(environ, rows)
+    if adjust is None and health is None:
+        return App(settings, rows)
+    return AdjustedApp(settings, rows, adjust or (lambda policy: policy), health)
+
+
+@contextmanager
+def served(app: App, loop: LoopThread) -> Generator[str]:
+    """Serve the whole site over `app`; gives its URL."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    config = uvicorn.Config(Site(ROOT, app), log_config=None, server_header=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    running = asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), loop.loop)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        running.result(10)
+
+
+@dataclass
+class Result:
+    """What a caller got out of one call, as the suite's own adapters report it."""
+
+    ok: bool = False
+    text: str = ""
+    error: str | None = None
+    status: int = 0
+    elapsed_s: float = 0.0
+    hung: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def call(url: str, body: dict[str, object], cap_s: float = 30, **headers: str) -> Result:
+    """One call of POST /api/generate, read as a UI message stream or, where it is JSON, as a whole.
+
+    Joined text deltas are the content; an error or abort part, or an end without a finish, is a failure.
+    """
+    began = time.monotonic()
+    result = Result()
+    try:
+        with httpx.stream(
+            "POST", f"{url}/api/generate", json=body, headers=headers, timeout=cap_s + 1, verify=TLS
+        ) as response:
+            result.status = response.status_code
+            if response.headers["content-type"].startswith("text/event-stream"):
+                _read_parts(response, result, began + cap_s + 1)
+            else:
+                _read_json(json.loads(response.read()), result)
+    except httpx.TimeoutException:
+        result.hung, result.error = True, "hang"
+    except httpx.HTTPError as error:
+        result.ok, result.error = False, type(error).__name__
+    result.elapsed_s = time.monotonic() - began
+    return result
+
+
+def _read_json(body: dict[str, Any], result: Result) -> None:
+    result.ok = result.status == 200
+    result.text = body.get("text", "")
+    result.error = body.get("code")
+    result.metadata = body
+
+
+def _read_parts(response: httpx.Response, result: Result, until: float) -> None:
+    finished = False
+    for line in response.iter_lines():
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("cap")
+        data = line.removeprefix("data: ")
+        if data in {"", "[DONE]"}:
+            continue
+        part = json.loads(data)
+        result.metadata |= part.get("messageMetadata", {})
+        match part["type"]:
+            case "text-delta":
+                result.text += part["delta"]
+            case "error" | "abort":
+                result.error = result.metadata.get("error_code") or part.get("errorText", "abort")
+            case "finish":
+                finished = True
+            case _:
+                pass
+    result.ok = finished and result.error is None
+    if not finished and result.error is None:
+        result.error = "no finish"

@@ -1,0 +1,72 @@
+"""Writes docs/faults.md: `python -m tests.faults.write_docs` runs the public suite and lists the tests of our rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.fakes.loop import LoopThread
+from tests.faults.bench import CASES, EXPECTED, POLICIES, Verdict, score
+
+FILE = ROOT / "docs" / "faults.md"
+VERDICTS: tuple[Verdict, ...] = ("pass", "partial", "safe", "fail")
+HEAD = """\
+# Faults
+
+What happens when providers fail, held by tests through real sockets (`tests/faults/`). This file is generated:
+`python -m tests.faults.write_docs`.
+
+## The public failover suite
+
+Its 16 byte patterns (profile `fast`: shorter silences, the same limits), each called through `POST /api/generate` as a
+UI message stream and scored by its own rules on what the caller got and on what the provider saw. This is our own
+replay of its cases, not an entry on its published card.
+
+"""
+LEGEND = """
+pass: the whole answer and every check. partial: the whole answer, but an advisory check did not hold. safe: a clear
+error. fail: anything else. By default a provider that fails before its first token is left at once, since the next one
+answers sooner; the suite would rather see the same one asked again, which `honour_retry_after` does.
+
+## Our own matrix
+
+| Row | Promise | Test |
+| --- | --- | --- |
+"""
+
+
+def render(scores: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """The file's text for these verdicts, by policy and case."""
+    lines = [f"| Case | Fault | {' | '.join(scores)} |", f"| --- | --- |{' --- |' * len(scores)}"]
+    lines += [
+        f"| {case.id} | {case.title} | {' | '.join(verdicts[case.id] for verdicts in scores.values())} |"
+        for case in CASES
+    ]
+    sums = (Counter(verdicts.values()) for verdicts in scores.values())
+    totals = (" / ".join(str(found[verdict]) for verdict in VERDICTS) for found in sums)
+    lines.append(f"| | {' / '.join(VERDICTS)} | {' | '.join(totals)} |")
+    source = (Path(__file__).parent / "test_fault_rows.py").read_text()
+    tests = re.findall(r'^def (test_fault_(\d\d)_\w+)\(.*?"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    rows = [f"| {int(row)} | {promise} | `{name}` |" for name, row, promise in tests]
+    return HEAD + "\n".join(lines) + "\n" + LEGEND + "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Run everything and write the file."""
+    keys = [(policy, case) for policy in POLICIES for case in CASES]
+    with closing(LoopThread()) as loop, ThreadPoolExecutor(len(keys)) as pool:
+        running = {(policy, case.id): pool.submit(score, case, policy, loop) for policy, case in keys}
+        scores: dict[str, dict[str, Verdict]] = {policy: {} for policy in POLICIES}
+        for (policy, case_id), future in running.items():
+            scores[policy][case_id] = future.result().verdict
+    FILE.write_text(render(scores))
+    print("as expected" if scores == EXPECTED else scores)  # noqa: T201 - for who runs it
+
+
+if __name__ == "__main__":
+    main()

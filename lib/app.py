@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache, cached_property
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,9 @@ class App:
 
                 self._http = httpx_aiohttp.HttpxAiohttpClient(
                     timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+                    # Compressed, few bytes could unfold into gigabytes; and cookies would travel with other calls.
+                    headers={"accept-encoding": "identity"},
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                     limits=httpx.Limits(max_connections=1000, keepalive_expiry=30.0),
                 )
             return self._http

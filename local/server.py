@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +29,7 @@ from lib.errors import NotFound
 from lib.http.endpoint import Endpoint
 from lib.http.problem import problem
 from lib.ids import uuid7
-from lib.settings import Settings
+from lib.settings import MIN_SECRET_CHARACTERS, Settings
 from local.engine import Engine, EngineError
 from local.report import ENV_FILES, ROOT, lines, load_env_files
 
@@ -60,7 +61,7 @@ class Site:
 
     def _route(self, scope: Scope) -> ASGIApp:
         path = scope["path"]
-        if self._is_file(path):
+        if scope["method"] in {"GET", "HEAD"} and self._is_file(path):
             return self._files
         function = self._functions.get(path.rstrip("/"))
         if function is not None:
@@ -79,9 +80,12 @@ class Site:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _is_file(self, path: str) -> bool:
-        file = (self._public / path.lstrip("/")).resolve()
-        inside = file.is_relative_to(self._public)
-        return inside and (file.is_file() or (file / "index.html").is_file())
+        try:
+            file = (self._public / path.lstrip("/")).resolve()
+            inside = file.is_relative_to(self._public)
+            return inside and (file.is_file() or (file / "index.html").is_file())
+        except (OSError, ValueError, RuntimeError):
+            return False  # no name that a file can have
 
 
 def functions(root: Path) -> dict[str, Endpoint]:
@@ -93,7 +97,7 @@ def functions(root: Path) -> dict[str, Endpoint]:
 def _pattern(source: str) -> re.Pattern[str]:
     """A path pattern of vercel.json: literals, `:name*`, `:name` and `(.*)`, which is all that ours use."""
     named = re.sub(r":\w+\*", "(.*)", source)
-    return re.compile(re.sub(r":\w+", "([^/]+)", named))
+    return re.compile(re.sub(r":\w+", "([^/]+)", named), re.DOTALL)
 
 
 def _encoded(headers: list[dict[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -126,13 +130,17 @@ class _Server(uvicorn.Server):
 async def main(port: int, env_files: tuple[Path, ...]) -> None:
     """Serve until SIGINT or SIGTERM. Raises SystemExit with a message where it can't start."""
     listener = _listen(port)
-    STATE.mkdir(exist_ok=True)
+    try:
+        STATE.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{STATE} can't be made: {error.strerror}") from error
     _prepare_environment(env_files)
     async with AsyncExitStack() as engines:
         notes = await _start_engines(engines)
         app = App(environment.load())
         config = uvicorn.Config(
-            Site(ROOT, app),
+            # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
+            TrustedHostMiddleware(Site(ROOT, app), ["localhost", "127.0.0.1"], www_redirect=False),
             log_level="critical",  # what goes wrong is logged by us, without the traces that hold texts
             access_log=False,
             server_header=False,
@@ -170,11 +178,17 @@ def _prepare_environment(env_files: tuple[Path, ...]) -> None:
 
 
 def _kept_secret(file: Path) -> str:
-    """A random secret that stays the same from run to run."""
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(32))
-    return file.read_text().strip()
+    """A random secret that stays the same from run to run, where the disk lets it."""
+    secret = secrets.token_urlsafe(32)
+    with suppress(OSError, ValueError):
+        kept = file.read_text().strip() if file.exists() else ""
+        if len(kept) >= MIN_SECRET_CHARACTERS:
+            return kept
+        new = file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(secret)
+        new.replace(file)
+    return secret
 
 
 async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:

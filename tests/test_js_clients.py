@@ -301,7 +301,7 @@ def test_chat_keeps_the_text_of_a_broken_answer(
     """A vendor that goes in mid-answer leaves useChat with an error, the text so far, and a chance to try again."""
     proceed = Gate()
     vendor.script(words("Half an", proceed, Cut(reset=reset)), words("A whole answer"))
-    page = open_page("use_chat", url=serve(local_over(vendor)))
+    page = open_page("use_chat", url=serve(local_over(vendor)), body={"on_interrupt": "error"})
     page.act("send", {"text": "Hi"})
     page.until(text="Half an")
     proceed.open()
@@ -486,7 +486,7 @@ def test_completion_stops(open_page: OpenPage, serve: Serve, vendor: Vendor, pro
 def test_completion_notices_a_broken_answer(open_page: OpenPage, serve: Serve, vendor: Vendor, protocol: str) -> None:
     """A vendor that goes in mid-answer is an error to useCompletion, in both of its protocols, never a short text."""
     proceed = Gate()
-    vendor.script(words("Half an", proceed, Cut()))
+    vendor.script(words("Half an", proceed, Cut()), *[failure(500)] * 3)
     page = open_page("use_completion", url=serve(local_over(vendor)), streamProtocol=protocol)
     page.act("complete", "Hi")
     page.until(text="Half an")
@@ -498,7 +498,7 @@ def test_completion_notices_a_broken_answer(open_page: OpenPage, serve: Serve, v
 
 def test_completion_shows_why_there_is_no_answer(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None:
     """Where no provider answers, useCompletion's error is our problem+json."""
-    vendor.script(failure(500))
+    vendor.script(failure(500), failure(500))
     page = open_page("use_completion", url=serve(local_over(vendor)))
     page.act("complete", "Hi")
     assert problem(page.at_rest())["code"] == "no_provider_available"
@@ -525,7 +525,7 @@ def test_object_grows(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None
 def test_object_notices_a_broken_answer(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None:
     """A vendor that goes in mid-answer is an error to useObject, with what there is kept."""
     proceed = Gate()
-    vendor.script(words('{"title": "Tea', proceed, Cut()))
+    vendor.script(words('{"title": "Tea', proceed, Cut()), *[failure(500)] * 3)
     page = open_page("use_object", url=serve(local_over(vendor)), schema=SCHEMA)
     page.act("submit", {"prompt": "A storyboard"})
     page.until(object={"title": "Tea"})
@@ -551,7 +551,8 @@ def test_every_chunk_fits_the_sdks_schema(
 ) -> None:
     """Every event of ours is a chunk by the SDK's own schema, and [DONE] is the last."""
     vendor.script(reply)
-    read = node.ask("read", {"url": serve(local_over(vendor)), "body": {"prompt": "Hi"}})
+    body = {"prompt": "Hi", "on_interrupt": "error"}
+    read = node.ask("read", {"url": serve(local_over(vendor)), "body": body})
     types = [chunk["type"] for chunk in read["chunks"]]
     assert read["rejected"] == []
     assert types[:2] == ["start", "start-step"]

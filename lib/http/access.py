@@ -69,7 +69,7 @@ class Access:
         return Caller(id=str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), kind="key", role=key.role)
 
     def _guest(self, request: Request, secret: bytes) -> Caller:
-        guest_id = _verified(request.cookies.get(GUEST_COOKIE, ""), secret)
+        guest_id = _verified(_guest_cookie(request), secret)
         if guest_id is not None:
             return Caller(id=guest_id, kind="guest", role="user")
         guest_id = str(uuid4())
@@ -79,6 +79,16 @@ class Access:
             f"Max-Age={GUEST_COOKIE_MAX_AGE_S}{secure}"
         )
         return Caller(id=guest_id, kind="guest", role="user", set_cookie=cookie)
+
+
+def _guest_cookie(request: Request) -> str:
+    """The guest's cookie. It is never quoted, so the standard library's unquoting, which can be slow, is not needed."""
+    for header in request.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == GUEST_COOKIE:
+                return value.strip()
+    return ""
 
 
 def _verified(cookie: str, secret: bytes) -> str | None:

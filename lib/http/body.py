@@ -55,7 +55,7 @@ def parse_json(body: bytes, content_type: str | None) -> object:
         _refuse_surrogates(body)
         raise BadRequest(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from error
     # Naming a field costs a walk with paths: only where there is something to name.
-    if b"\\u0000" in body or _is_too_deep(value):
+    if _is_too_deep(value) or b"\\u0000" in body:
         _refuse_fields(value)
     return value
 
@@ -77,6 +77,7 @@ def _refuse_surrogates(body: bytes) -> None:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return
+    _is_too_deep(value)  # for its limit
     _refuse_fields(value)
 
 
@@ -87,11 +88,10 @@ def _is_too_deep(value: Any) -> bool:
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for item in level:
-            children = [child for _, child in _children(item)]
-            values += len(children)
+            values += len(item)
             if values > MAX_VALUES:
                 raise InvalidRequest(f"The body holds more than {MAX_VALUES} values.", code="too_many_values")
-            below += [child for child in children if isinstance(child, dict | list)]
+            below += [child for _, child in _children(item) if isinstance(child, dict | list)]
         if not below:
             return False
         level = below

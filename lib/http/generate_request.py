@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, ValidationError
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
 from pydantic import model_validator as validator
+from pydantic_core import PydanticCustomError
 
 from lib.errors import FieldError, InvalidRequest
 from lib.http.body import field_path
@@ -14,6 +25,7 @@ from lib.providers.base import ChatRequest
 MAX_ERRORS = 20
 MAX_MESSAGES = 1_000
 MAX_PARTS = 1_000
+MAX_SCHEMA_BYTES = 64 * 1024
 MAX_OUTPUT_TOKENS = 16_384
 DEFAULT_OUTPUT_TOKENS = 2_048
 
@@ -136,11 +148,18 @@ Message = Annotated[
 ]
 
 
+def _of_bounded_size(schema: dict[str, Any]) -> dict[str, Any]:
+    """A grammar is made of it at the provider: a huge one would keep that busy for minutes."""
+    if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+        raise PydanticCustomError("schema_too_large", "must be smaller than 64 KB as JSON")
+    return schema
+
+
 class JsonSchema(_Ours):
     """What the answer must look like, as OpenAI's `json_schema`."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(_of_bounded_size)]
     description: str | None = None
     strict: bool | None = None
 

@@ -17,6 +17,8 @@ from lib.router.attempt import Attempt, Reset
 from lib.router.router import Answer
 from lib.telemetry.events import Bill, Recorder, Subject, milliseconds
 
+MAX_ACCEPT = 1_000
+"""Characters of an Accept header that are looked at."""
 Form = Literal["json", "text", "ui"]
 _FORMS: dict[str, Form] = {
     "application/json": "json",
@@ -34,7 +36,7 @@ def wanted_form(accept: str | None, *, stream: bool | None) -> Form:
     """
     if stream is False:
         return "json"
-    ranked = sorted(map(_quality, (accept or "*/*").split(",")), key=lambda entry: -entry[1])
+    ranked = sorted(map(_quality, (accept or "*/*")[:MAX_ACCEPT].split(",")), key=lambda entry: -entry[1])
     forms: list[Form] = [_FORMS[media_type] for media_type, quality in ranked if quality > 0 and media_type in _FORMS]
     if stream:
         forms = [form for form in forms if form != "json"]

@@ -116,6 +116,7 @@ class ChatStream:
     def __init__(self) -> None:
         self._events = EventParser()
         self._finished = False
+        self.done = False
         self.malformed = 0
         self.error: ProviderError | None = None
 
@@ -128,6 +129,11 @@ class ChatStream:
             return []
         return self._deltas(events)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the vendor has said that the answer is complete: then losing the connection loses nothing."""
+        return self._finished and self.error is None
+
     def close(self) -> list[Delta]:
         """The body is over; where the vendor never said that the answer is complete, `error` says so."""
         deltas = self._deltas(self._events.close())
@@ -139,8 +145,8 @@ class ChatStream:
         deltas: list[Delta] = []
         for data in events:
             if data == b"[DONE]":
-                self._finished = True
-                continue
+                self._finished = self.done = True
+                break
             try:
                 delta = self._read(data)
             except ProviderError as error:
@@ -173,7 +179,7 @@ def _delta(event: Any) -> Delta | None:
         text=_text(piece.get("content")),
         reasoning=_text(piece.get("reasoning") or piece.get("reasoning_content")),
         finish_reason=_finish_reason(choice.get("finish_reason")),
-        usage=_usage(event),
+        usage=_usage_if_sane(event),
     )
     holds_anything = delta.text or delta.reasoning or delta.finish_reason or delta.usage
     return delta if holds_anything else None
@@ -191,6 +197,14 @@ def _text(value: object) -> str:
 def _finish_reason(value: object) -> FinishReason | None:
     """None while the answer goes on; some servers send a blank with every piece."""
     return FINISH_REASONS.get(str(value), "other") if value else None
+
+
+def _usage_if_sane(event: Any) -> Usage | None:
+    """Counts that make no sense cost no text: they are as good as untold."""
+    try:
+        return _usage(event)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+        return None
 
 
 def _usage(event: Any) -> Usage | None:

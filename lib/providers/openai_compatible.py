@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 # The SDK's `client.chat.completions.with_streaming_response.create`: its typed parameters differ from vendor to
 # vendor, so what goes in is built by request_arguments and checked against the protocol's description in tests.
+READ_OUT_S = 0.25
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""No answer within our limit of tokens is so long."""
 Create = Callable[..., AbstractAsyncContextManager[Any]]
 
 
@@ -45,17 +50,26 @@ class OpenAICompatible:
         begun = False
         try:
             async with create(**self.arguments(request, model)) as response:
-                async for chunk in response.iter_bytes():
+                chunks = response.iter_bytes()
+                size = 0
+                async for chunk in chunks:
                     begun = True
-                    if deltas := answer.feed(chunk):
+                    size += len(chunk)
+                    if size > MAX_ANSWER_BYTES:
+                        answer.error = BrokenStream()
+                    elif deltas := answer.feed(chunk):
                         yield deltas
                     if answer.error is not None:
+                        break
+                    if answer.done:
+                        await _read_out(chunks)
                         break
                 else:
                     if deltas := answer.close():
                         yield deltas
         except Exception as error:
-            raise self._translate(error, begun=begun) from error
+            if not answer.finished:
+                raise self._translate(error, begun=begun) from error
         if answer.error is not None:
             raise answer.error
 
@@ -76,6 +90,8 @@ class OpenAICompatible:
 
     def _load(self) -> Create:
         module = importlib.import_module(self.sdk)
+        # One SDK sets its own level from the environment when it is imported; at DEBUG it logs whole prompts.
+        logging.getLogger(self.sdk).setLevel(logging.WARNING)
         client = getattr(module, self.client)(
             # An SDK without a key looks for one in the environment; the embedded server takes any.
             api_key=self._api_key or "none",
@@ -96,6 +112,14 @@ class OpenAICompatible:
         if isinstance(error, sdk.APIConnectionError | http.HTTPError | aiohttp.ClientError | OSError):
             return BrokenStream() if begun else ConnectionFailed()
         return error
+
+
+async def _read_out(chunks: AsyncIterator[bytes]) -> None:
+    """After the last word, read to the end of the body: only then can the connection be used again. Not for long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(READ_OUT_S):
+            async for _ in chunks:
+                pass
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -215,6 +215,8 @@ class Completion:
         return [*closing, Finish()]
 
     def _failed(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
+        if attempt.finish_reason is not None and attempt.first_token_at is not None:
+            return self._ended(attempt, now)
         begun = attempt is self.serving
         self._close(
             attempt, "timeout" if isinstance(error, TimedOut) else "interrupted" if begun else "error", error, now

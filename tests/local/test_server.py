@@ -166,10 +166,8 @@ def test_engine_is_started_again(start: Start) -> None:
     assert gone(engine)
     request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
     refused = httpx.post(f"{server.url}/api/generate", json=request, timeout=60)
-    assert (refused.status_code, refused.json()["detail"]) == (
-        503,
-        "No provider could answer; tried local (connection_failed).",
-    )
+    assert refused.status_code == 503
+    assert refused.json()["detail"].startswith("No provider could answer; tried local (connection_failed)")
     deadline = time.monotonic() + 30
     while httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code != 200:
         assert time.monotonic() < deadline

@@ -197,12 +197,31 @@ UNREADABLE: list[object] = [
     chunk({"content": 7}),
     chunk({"content": ["text"]}),
     chunk({"reasoning": {"text": "Hm"}}),
-    chunk(None, usage=7),
-    chunk(None, usage={"total_tokens": 7}),
-    chunk(None, usage={"prompt_tokens": "many", "completion_tokens": 1}),
-    chunk(None, usage={**usage(), "prompt_tokens_details": [7]}),
-    chunk(None, x_groq="req"),
 ]
+ODD_COUNTS: list[dict[str, object]] = [
+    {"usage": 7},
+    {"usage": {"total_tokens": 7}},
+    {"usage": {"prompt_tokens": "many", "completion_tokens": 1}},
+    {"usage": {**usage(), "prompt_tokens_details": [7]}},
+    {"x_groq": "req"},
+]
+
+
+@pytest.mark.parametrize("counted", ODD_COUNTS)
+def test_odd_counts_cost_no_text(counted: dict[str, object]) -> None:
+    """Counts that make no sense are as good as untold; the text beside them arrives."""
+    stream = ChatStream()
+    assert stream.feed(event(chunk({"content": "a"}, **counted))) == [Delta(text="a")]
+    assert stream.malformed == 0
+
+
+def test_nothing_after_the_last_word() -> None:
+    """What follows [DONE] is not part of the answer, be it text or an error."""
+    stream = ChatStream()
+    late = event(chunk({"content": "late"})) + event({"error": {"code": "server_error"}})
+    assert stream.feed(event(chunk({"content": "a"})) + DONE + late) == [Delta(text="a")]
+    assert stream.done
+    assert stream.error is None
 
 
 @pytest.mark.parametrize("data", UNREADABLE)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from lib.router.completion import RECOVERIES
 from tests.conftest import Serve, hosted_over, local_over, require
 from tests.fakes.vendor import Cut, Gate, Hang, Step, Vendor, failure, words
 
@@ -183,6 +184,8 @@ def test_stop(site: Playground, page: Page) -> None:
 def test_broken_answer_says_so(site: Playground, page: Page) -> None:
     """An answer that breaks off keeps its text and says that it is interrupted; asking again replaces it."""
     script_answer(site, "Half an ans", Cut())
+    for _ in range(RECOVERIES):
+        script_refusal(site)
     script_answer(site, "A whole answer.")
     page.goto(site.url)
     turn = ask(page, "Hi")

@@ -54,9 +54,7 @@ def parse_json(body: bytes, content_type: str | None) -> object:
     except orjson.JSONDecodeError as error:
         _refuse_surrogates(body)
         raise BadRequest(f"The body is not valid JSON (line {error.lineno}, column {error.colno}).") from error
-    # Naming a field costs a walk with paths: only where there is something to name.
-    if _is_too_deep(value) or b"\\u0000" in body:
-        _refuse_fields(value)
+    _refuse_unfit(value, is_suspect=b"\\u0000" in body)
     return value
 
 
@@ -77,8 +75,13 @@ def _refuse_surrogates(body: bytes) -> None:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return
-    _is_too_deep(value)  # for its limit
-    _refuse_fields(value)
+    _refuse_unfit(value, is_suspect=True)
+
+
+def _refuse_unfit(value: object, *, is_suspect: bool) -> None:
+    """Refuse what is too much or too deep, and name bad texts where there may be any: that costs a walk with paths."""
+    if _is_too_deep(value) or is_suspect:
+        _refuse_fields(value)
 
 
 def _is_too_deep(value: Any) -> bool:

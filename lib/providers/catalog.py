@@ -14,6 +14,7 @@ class Row:
 
     `fast` and `strong` name the models behind those two words. `key_var` is None for a vendor without a key: it is
     on as soon as its base URL is set. `demo` keeps an embedded model out of the plan while a hosted vendor is on.
+    `keep_alive` is off for a server that offers to keep connections and then closes them.
     """
 
     name: str

@@ -22,8 +22,9 @@ print((time.process_time() - begin) * 1000)
 """
 CODE = {
     "api.generate": "import api.generate",
-    "api.generate, first groq call": "import api.generate, groq, httpx_aiohttp",
-    "api.generate, first xai call": "import api.generate, openai, httpx_aiohttp",
+    "api.generate, first call": "import api.generate, aiohttp",
+    "the same by Groq's SDK": "import api.generate, groq, httpx_aiohttp",
+    "the same by OpenAI's SDK": "import api.generate, openai, httpx_aiohttp",
 }
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import cache, cached_property
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from lib import settings as environment
 from lib.control.flags import Flags
 from lib.http.access import Access
+from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import ROWS, Row
-from lib.providers.groq import Groq
 from lib.providers.openai_compatible import OpenAICompatible
 from lib.router.router import Router
 from lib.settings import Settings
@@ -23,11 +21,6 @@ from lib.telemetry.events import Recorder
 if TYPE_CHECKING:
     import httpx
 
-CONNECT_TIMEOUT_S = 3.0
-READ_TIMEOUT_S = 120.0
-"""An outer net only: the router's deadlines are shorter."""
-
-_ADAPTERS = {"openai": OpenAICompatible, "groq": Groq}
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
 """At INFO they log every request, at DEBUG the whole prompt."""
 
@@ -39,8 +32,7 @@ class App:
         self.settings = settings
         self._rows = {row.name: row for row in rows}
         self._adapters: dict[str, TextProvider] = {}
-        self._http: httpx.AsyncClient | None = None
-        self._http_lock = Lock()
+        self._outbound = Outbound()
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -73,30 +65,18 @@ class App:
         """The adapter of a provider that is on."""
         if name not in self._adapters:
             row, access = self._rows[name], self.settings.vendors[name]
-            adapter = _ADAPTERS[row.sdk]
-            self._adapters[name] = adapter(row, api_key=access.api_key, base_url=access.base_url, http=self.http)
+            self._adapters[name] = OpenAICompatible(
+                row, api_key=access.api_key, base_url=access.base_url, poster=self._outbound.poster
+            )
         return self._adapters[name]
 
     def http(self) -> httpx.AsyncClient:
-        """The process's one HTTP client, shared by the SDKs. Imports its engine at the first call: use a thread."""
-        with self._http_lock:
-            if self._http is None:
-                import httpx  # noqa: PLC0415 - only who calls a vendor pays for the import
-                import httpx_aiohttp  # noqa: PLC0415
-
-                self._http = httpx_aiohttp.HttpxAiohttpClient(
-                    timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-                    # Compressed, few bytes could unfold into gigabytes; and cookies would travel with other calls.
-                    headers={"accept-encoding": "identity"},
-                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                    limits=httpx.Limits(max_connections=1000, keepalive_expiry=30.0),
-                )
-            return self._http
+        """The process's HTTP client, for SDKs. Imports its engine at the first call: use a thread."""
+        return self._outbound.httpx()
 
     async def aclose(self) -> None:
         """Close what is open."""
-        if self._http is not None:
-            await self._http.aclose()
+        await self._outbound.aclose()
 
 
 @cache

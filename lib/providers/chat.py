@@ -62,7 +62,7 @@ ABSURD_TOKENS = 1_000_000_000
 
 
 def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str, object]:
-    """The arguments of the SDK's `create` for this request, always streamed; what is unset is left out."""
+    """The body of POST …/chat/completions for this request, always streamed; what is unset is left out."""
     optional: dict[str, object | None] = {
         "temperature": request.temperature,
         "top_p": request.top_p,

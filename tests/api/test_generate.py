@@ -130,7 +130,7 @@ def test_messages_of_the_ai_sdk(serve: Serve, vendor: Vendor) -> None:
 
 @pytest.mark.parametrize(("name", "reply"), [("groq", groq_words), ("xai", words), ("deepinfra", words)])
 def test_hosted_vendor(serve: Serve, vendor: Vendor, name: str, reply: Any) -> None:
-    """With a vendor's key set, the same call is answered by that vendor through its SDK, with a price."""
+    """With a vendor's key set, the same call is answered by that vendor, with a price."""
     vendor.script(reply("Hello"))
     body = post(serve(hosted_over(**{name: vendor})), {"prompt": "Hi"}, **JSON).json()
     assert (body["provider"], body["text"]) == (name, "Hello")
@@ -139,8 +139,6 @@ def test_hosted_vendor(serve: Serve, vendor: Vendor, name: str, reply: Any) -> N
     received = vendor.requests[0]
     assert received.headers["authorization"] == f"Bearer key-of-{name}-0123456789"
     assert received.path == ("/openai/v1/chat/completions" if name == "groq" else "/v1/chat/completions")
-    sdk = "AsyncGroq" if name == "groq" else "AsyncOpenAI"
-    assert received.headers["user-agent"].startswith(sdk)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    method: str = "POST"
+    connection: int = 0
+    """Which of its connections the vendor got it on, counted from 1."""
     hung_up: threading.Event = field(default_factory=threading.Event)
 
 
@@ -134,6 +137,7 @@ class Vendor:
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
         self._replies: list[Reply] = []
+        self._connections = 0
         self.requests: list[Received] = []
         self.violations: list[str] = []
         self.asked = threading.Event()
@@ -154,8 +158,11 @@ class Vendor:
         self._loop.loop.call_soon_threadsafe(self._server.close)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        number = self._connections
         try:
             while (received := await _read_request(reader)) is not None:
+                received.connection = number
                 self.requests.append(received)
                 self.asked.set()
                 self.violations += violations("/chat/completions", received.body)
@@ -228,7 +235,8 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
     request_line, *lines = head.decode().rstrip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Received(request_line.split()[1], headers, json.loads(body) if body else {})
+    method, path, _ = request_line.split()
+    return Received(path, headers, json.loads(body) if body else {}, method)
 
 
 def _echo(body: dict[str, Any]) -> Reply:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import aiohttp
     import httpx
 
-    Post: TypeAlias = Callable[[bytes], AbstractAsyncContextManager[aiohttp.ClientResponse]]
+    Post: TypeAlias = Callable[[bytes, Mapping[str, str]], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 120.0
@@ -42,19 +42,13 @@ class Outbound:
         self._lock = Lock()
 
     async def poster(self, url: str, headers: Mapping[str, str]) -> Post:
-        """What sends a body to this address: made once, then called with every body, as `async with post(body)`.
+        """What sends a body to this address: made once, then called as `async with post(body, more_headers)`.
 
         The body of the answer is not read, whatever its status.
         """
         await asyncio.to_thread(self._load)
-        post = partial(
-            self._open().post,
-            url,
-            headers=headers,
-            proxy=proxy_for(url),
-            allow_redirects=False,
-        )
-        return lambda body: post(data=body)
+        post = partial(self._open().post, url, proxy=proxy_for(url), allow_redirects=False)
+        return lambda body, more: post(data=body, headers={**headers, **more} if more else headers)
 
     def httpx(self) -> httpx.AsyncClient:
         """The same connections behind httpx's interface, for SDKs. Imports at the first call: use a thread."""

@@ -18,7 +18,7 @@ import orjson
 from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, Model
 from lib.providers.catalog import Row
-from lib.providers.chat import ChatStream, error_for, request_arguments
+from lib.providers.chat import ChatStream, error_for, request_arguments, request_headers
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, StreamReader
@@ -54,7 +54,6 @@ class OpenAICompatible:
             "content-type": "application/json",
             # The embedded server takes any key.
             "authorization": f"Bearer {api_key or 'none'}",
-            **({} if row.keep_alive else {"connection": "close"}),
         }
         self._poster = poster
         self._post: Post | None = None
@@ -66,7 +65,7 @@ class OpenAICompatible:
         answer = ChatStream()
         begun = False
         try:
-            async with post(orjson.dumps(arguments)) as response:
+            async with post(orjson.dumps(arguments), request_headers(request, self._row)) as response:
                 await _refuse_failures(response)
                 size = 0
                 async for chunk in response.content.iter_any():

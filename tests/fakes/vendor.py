@@ -82,6 +82,8 @@ class Received:
     connection: int = 0
     """Which of its connections the vendor got it on, counted from 1."""
     hung_up: threading.Event = field(default_factory=threading.Event)
+    raw: bytes = b""
+    """The body as it was sent."""
 
 
 def event(data: object) -> bytes:
@@ -236,7 +238,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     method, path, _ = request_line.split()
-    return Received(path, headers, json.loads(body) if body else {}, method)
+    return Received(path, headers, json.loads(body) if body else {}, method, raw=body)
 
 
 def _echo(body: dict[str, Any]) -> Reply:

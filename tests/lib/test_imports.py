@@ -35,6 +35,8 @@ ARROWS: dict[str, set[str]] = {
 PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
+    "lib/router/affinity.py",
+    "lib/router/length.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/errors.py",

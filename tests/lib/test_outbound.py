@@ -26,7 +26,7 @@ Face = Callable[[Outbound, str], Awaitable[int]]
 async def by_post(outbound: Outbound, url: str) -> int:
     """As the adapters do."""
     post = await outbound.poster(url, {"content-type": "application/json"})
-    async with post(b"{}") as response:
+    async with post(b"{}", {}) as response:
         await response.read()
         return response.status
 

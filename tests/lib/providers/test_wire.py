@@ -10,7 +10,7 @@ import pytest
 from lib.app import App
 from lib.providers.base import ChatRequest, Model
 from lib.providers.catalog import ROWS, Row
-from lib.providers.chat import request_arguments
+from lib.providers.chat import request_arguments, request_headers
 from lib.settings import from_environ
 from tests.conftest import MakeVendor, hosted_over, local_over
 from tests.fakes.vendor import Received, Vendor
@@ -58,8 +58,7 @@ async def by_sdk(row: Row, environ: dict[str, str], request: ChatRequest, model:
 
         client = AsyncOpenAI(**given, http_client=http)
         more = {"stream_options": {"include_usage": True}}
-    if not row.keep_alive:
-        more["extra_headers"] = {"connection": "close"}
+    more["extra_headers"] = request_headers(request, row)
     async with await client.chat.completions.create(**request_arguments(request, model, row), **more) as stream:
         assert [chunk async for chunk in stream]
     await app.aclose()

@@ -12,9 +12,12 @@ from lib import settings as environment
 from lib.control.flags import Flags
 from lib.http.access import Access
 from lib.providers.base import TextProvider
-from lib.providers.catalog import ROWS, Row
+from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
+from lib.providers.embeddings import EmbeddingProvider
 from lib.providers.groq import Groq
 from lib.providers.openai_compatible import OpenAICompatible
+from lib.providers.openai_embeddings import OpenAIEmbeddings
+from lib.router.embeddings import EmbeddingRouter
 from lib.router.router import Router
 from lib.settings import Settings
 from lib.telemetry.cost import Costs
@@ -35,10 +38,17 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
 class App:
     """The product's parts over one set of settings."""
 
-    def __init__(self, settings: Settings, rows: tuple[Row, ...] = ROWS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rows: tuple[Row, ...] = ROWS,
+        embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
+    ) -> None:
         self.settings = settings
         self._rows = {row.name: row for row in rows}
+        self._embedding_rows = {row.name: row for row in embedding_rows}
         self._adapters: dict[str, TextProvider] = {}
+        self._embedding_adapters: dict[str, EmbeddingProvider] = {}
         self._http: httpx.AsyncClient | None = None
         self._http_lock = Lock()
         for name in _TALKATIVE_LOGGERS:
@@ -60,6 +70,12 @@ class App:
         return Router(tuple(self._rows.values()), frozenset(self.settings.vendors), self.text_provider)
 
     @cached_property
+    def embedding_router(self) -> EmbeddingRouter:
+        """get_embeddings; lib/embeddings.py puts its calls on record."""
+        rows = tuple(self._embedding_rows.values())
+        return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
+
+    @cached_property
     def costs(self) -> Costs:
         """Prices."""
         return Costs()
@@ -76,6 +92,15 @@ class App:
             adapter = _ADAPTERS[row.sdk]
             self._adapters[name] = adapter(row, api_key=access.api_key, base_url=access.base_url, http=self.http)
         return self._adapters[name]
+
+    def embedding_provider(self, name: str) -> EmbeddingProvider:
+        """The adapter of a vendor of embeddings that is on."""
+        if name not in self._embedding_adapters:
+            row, access = self._embedding_rows[name], self.settings.embedders[name]
+            self._embedding_adapters[name] = OpenAIEmbeddings(
+                row, api_key=access.api_key, base_url=access.base_url, http=self.http
+            )
+        return self._embedding_adapters[name]
 
     def http(self) -> httpx.AsyncClient:
         """The process's one HTTP client, shared by the SDKs. Imports its engine at the first call: use a thread."""

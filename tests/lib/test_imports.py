@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.ids": set(),
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors"},
-    "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog"},
+    "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
     "lib.control": {"lib.errors", "lib.router.plan"},
     "lib.telemetry": {"lib.errors", "lib.ids", "lib.providers.base", "lib.router.attempt", "lib.router.plan"},
     "lib.http": {"lib"},
@@ -36,6 +36,7 @@ PURE = [
     "lib/router/attempt.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
+    "lib/providers/embeddings.py",
     "lib/errors.py",
 ]
 

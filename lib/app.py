@@ -11,9 +11,12 @@ from lib.control.flags import Flags
 from lib.http.access import Access
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
-from lib.providers.catalog import ROWS, Row
+from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
+from lib.providers.embeddings import EmbeddingProvider
 from lib.providers.openai_compatible import OpenAICompatible
+from lib.providers.openai_embeddings import OpenAIEmbeddings
 from lib.router.attempt import Policy
+from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
 from lib.settings import Settings
@@ -39,13 +42,16 @@ class App:
         rows: tuple[Row, ...] = ROWS,
         policy: Policy | None = None,
         health: Health | None = None,
+        embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
     ) -> None:
         self.settings = settings
         self.policy = policy or Policy()
         self._health = health or Health()
         self._rows = {row.name: row for row in rows}
+        self._embedding_rows = {row.name: row for row in embedding_rows}
         self._adapters: dict[str, TextProvider] = {}
         self._outbound = Outbound()
+        self._embedding_adapters: dict[str, EmbeddingProvider] = {}
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -66,6 +72,12 @@ class App:
         return Router(tuple(self._rows.values()), on, self.text_provider, self._health)
 
     @cached_property
+    def embedding_router(self) -> EmbeddingRouter:
+        """get_embeddings; lib/embeddings.py puts its calls on record."""
+        rows = tuple(self._embedding_rows.values())
+        return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
+
+    @cached_property
     def costs(self) -> Costs:
         """Prices."""
         return Costs()
@@ -83,6 +95,15 @@ class App:
                 row, api_key=access.api_key, base_url=access.base_url, poster=self._outbound.poster
             )
         return self._adapters[name]
+
+    def embedding_provider(self, name: str) -> EmbeddingProvider:
+        """The adapter of a vendor of embeddings that is on."""
+        if name not in self._embedding_adapters:
+            row, access = self._embedding_rows[name], self.settings.embedders[name]
+            self._embedding_adapters[name] = OpenAIEmbeddings(
+                row, api_key=access.api_key, base_url=access.base_url, http=self.http
+            )
+        return self._embedding_adapters[name]
 
     def http(self) -> httpx.AsyncClient:
         """The process's HTTP client, for SDKs. Imports its engine at the first call: use a thread."""

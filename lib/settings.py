@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from lib.providers.catalog import ROWS, Row
+from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
 
 Kind = Literal["secret", "url", "flag", "list", "text"]
 Role = Literal["user", "operator"]
@@ -100,6 +100,7 @@ class Settings:
     vendors: Mapping[str, VendorAccess]
     parts: tuple[Part, ...]
     malformed: Mapping[str, str]
+    embedders: Mapping[str, VendorAccess] = field(default_factory=dict[str, VendorAccess])
     exposed: tuple[str, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     allow_anonymous: bool = False
@@ -110,15 +111,19 @@ class Settings:
     deployment: str | None = None
 
 
-def variables(rows: tuple[Row, ...] = ROWS) -> tuple[Variable, ...]:
+def variables(
+    rows: tuple[Row, ...] = ROWS, embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS
+) -> tuple[Variable, ...]:
     """Every variable the product reads: the vendors' from the catalogue, then our own."""
-    vendors: list[Variable] = []
-    for row in rows:
+    vendors: dict[str, Variable] = {}
+    for row in (*rows, *embedding_rows):
         if row.key_var is not None:
-            vendors.append(Variable(row.key_var, "secret", f"Key for {row.label}: turns it on.", row.name))
+            key = Variable(row.key_var, "secret", f"Key for {row.label}: turns it on.", row.name)
+            vendors.setdefault(key.name, key)
         default = f"; default {row.base_url}" if row.base_url else ": turns it on. `make run` starts one and sets it"
-        vendors.append(Variable(row.base_url_var, "url", f"Base URL for {row.label}{default}.", row.name))
-    return (*vendors, *PRODUCT_VARIABLES)
+        url = Variable(row.base_url_var, "url", f"Base URL for {row.label}{default}.", row.name)
+        vendors.setdefault(url.name, url)
+    return (*vendors.values(), *PRODUCT_VARIABLES)
 
 
 def load() -> Settings:
@@ -126,7 +131,11 @@ def load() -> Settings:
     return from_environ(os.environ)  # noqa: TID251 - the one place
 
 
-def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Settings:
+def from_environ(
+    environ: Mapping[str, str],
+    rows: tuple[Row, ...] = ROWS,
+    embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
+) -> Settings:
     """Read and check every variable; never raises, since a part that is off must not stop the others."""
     reader = _Reader(environ)
     vendors: dict[str, VendorAccess] = {}
@@ -143,6 +152,8 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
                 f"{row.label}, spare while a vendor is on" if row.demo else row.label,
             )
         )
+    embedders = {row.name: access for row in embedding_rows if (access := reader.vendor(row)) is not None}
+    parts.append(_embeddings(embedding_rows, embedders))
     api_keys = reader.api_keys("API_KEYS")
     session_secret = reader.secret("SESSION_SECRET", at_least=MIN_SECRET_CHARACTERS)
     guests = reader.flag("ALLOW_ANONYMOUS") and session_secret is not None
@@ -150,6 +161,7 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
     parts.append(Part("guests", guests, ("ALLOW_ANONYMOUS", "SESSION_SECRET"), "callers without one"))
     return Settings(
         vendors=vendors,
+        embedders=embedders,
         parts=tuple(parts),
         api_keys=api_keys,
         allow_anonymous=guests,
@@ -159,11 +171,17 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,
-        exposed=_exposed(environ, rows, {key.secret for key in api_keys}),
+        exposed=_exposed(environ, variables(rows, embedding_rows), {key.secret for key in api_keys}),
     )
 
 
-def _needs(row: Row) -> tuple[str, ...]:
+def _embeddings(rows: tuple[EmbeddingRow, ...], on: Mapping[str, VendorAccess]) -> Part:
+    """The part that its hosted vendors turn on, and on one machine the embedded model."""
+    labels = [row.label for row in rows if row.name in on] or [row.label for row in rows]
+    return Part("embeddings", bool(on), _needs(rows[0]), f"vectors: {', '.join(labels)}")
+
+
+def _needs(row: Row | EmbeddingRow) -> tuple[str, ...]:
     """The variables that turn a vendor on."""
     url = () if row.base_url else (row.base_url_var,)
     return (row.key_var, *url) if row.key_var else url
@@ -203,7 +221,7 @@ class _Reader:
             self._reject(name, "is neither 1 nor 0: write 1")
         return value in {"1", "true"}
 
-    def vendor(self, row: Row) -> VendorAccess | None:
+    def vendor(self, row: Row | EmbeddingRow) -> VendorAccess | None:
         base_url = self.url(row.base_url_var)
         api_key = self.secret(row.key_var) if row.key_var else None
         if base_url is None and row.base_url_var not in self.malformed:
@@ -256,9 +274,9 @@ def _is_url(value: str) -> bool:
     return plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
-def _exposed(environ: Mapping[str, str], rows: tuple[Row, ...], more: set[str]) -> tuple[str, ...]:
+def _exposed(environ: Mapping[str, str], known: tuple[Variable, ...], more: set[str]) -> tuple[str, ...]:
     """Variables that Next.js would put into the browser's bundle although they hold one of our secrets."""
-    secrets = {variable.name for variable in variables(rows) if variable.kind == "secret"}
+    secrets = {variable.name for variable in known if variable.kind == "secret"}
     values = more | {environ[name] for name in secrets if environ.get(name)}
     return tuple(
         name

@@ -31,6 +31,7 @@ from lib.http.problem import problem
 from lib.ids import uuid7
 from lib.settings import MIN_SECRET_CHARACTERS, Settings
 from local.engine import Engine, EngineError
+from local.on_demand import OnDemand
 from local.report import ENV_FILES, ROOT, lines, load_env_files
 
 STATE = ROOT / ".local"
@@ -193,15 +194,19 @@ def _kept_secret(file: Path) -> str:
 
 async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:
     """Start the embedded engines that nothing else stands in for; return a note for each that failed."""
-    if os.environ.get("LOCAL_TEXT_BASE_URL"):
-        return {}
-    engine = Engine("local.text", STATE / "text.log")
-    engines.push_async_callback(engine.stop)
-    try:
-        os.environ["LOCAL_TEXT_BASE_URL"] = await engine.start()
-    except EngineError as error:
-        return {"local": str(error)}
-    return {}
+    notes: dict[str, str] = {}
+    if not os.environ.get("LOCAL_TEXT_BASE_URL"):
+        text = Engine("local.text", STATE / "text.log")
+        engines.push_async_callback(text.stop)
+        try:
+            os.environ["LOCAL_TEXT_BASE_URL"] = await text.start()
+        except EngineError as error:
+            notes["local"] = str(error)
+    if not os.environ.get("LOCAL_EMBEDDINGS_BASE_URL"):
+        embeddings = OnDemand(Engine("local.embeddings", STATE / "embeddings.log"))
+        engines.push_async_callback(embeddings.stop)
+        os.environ["LOCAL_EMBEDDINGS_BASE_URL"] = await embeddings.start()
+    return notes
 
 
 if __name__ == "__main__":

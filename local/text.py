@@ -27,27 +27,38 @@ def weights() -> Path:
     return found[0]
 
 
+def parameters(xllamacpp: Any, name: str, port: int) -> Any:
+    """What llama.cpp's server is started with, whatever it serves."""
+    common = xllamacpp.CommonParams()
+    common.model.path = str(weights())
+    common.model_alias = {name}
+    common.port = port
+    # By default llama.cpp's server lets every web page on this machine's browsers read it.
+    common.cors_origins = "http://127.0.0.1"
+    # More threads than free cores make it ten times slower: they spin while they wait for one another.
+    common.cpuparams.n_threads = 1
+    common.cpuparams_batch.n_threads = 1
+    return common
+
+
+def serve(xllamacpp: Any, common: Any) -> None:
+    """Serve until standard input ends."""
+    server = xllamacpp.Server(common)
+    print(f"{server.listening_address}/v1", flush=True)
+    sys.stdin.buffer.read()
+
+
 def main(port: int) -> None:
     """Serve until standard input ends; port 0 takes a free one."""
     xllamacpp: Any = importlib.import_module("xllamacpp")  # a native module without types
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(weights())
-    parameters.model_alias = {MODEL_NAME}
-    parameters.n_parallel = PARALLEL
-    parameters.n_ctx = CONTEXT_TOKENS * PARALLEL
-    parameters.port = port
-    # By default llama.cpp's server lets every web page on this machine's browsers read it.
-    parameters.cors_origins = "http://127.0.0.1"
-    # More threads than free cores make it ten times slower: they spin while they wait for one another.
-    parameters.cpuparams.n_threads = 1
-    parameters.cpuparams_batch.n_threads = 1
+    common = parameters(xllamacpp, MODEL_NAME, port)
+    common.n_parallel = PARALLEL
+    common.n_ctx = CONTEXT_TOKENS * PARALLEL
     # What SmolLM2's authors recommend, where the request says nothing.
-    parameters.sampling.temp = 0.2
-    parameters.sampling.top_p = 0.9
-    parameters.sampling.penalty_repeat = 1.05
-    server = xllamacpp.Server(parameters)
-    print(f"{server.listening_address}/v1", flush=True)
-    sys.stdin.buffer.read()
+    common.sampling.temp = 0.2
+    common.sampling.top_p = 0.9
+    common.sampling.penalty_repeat = 1.05
+    serve(xllamacpp, common)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lib.providers.catalog import ROWS  # noqa: E402 - after the path
+from lib.providers.catalog import EMBEDDING_ROWS, ROWS  # noqa: E402 - after the path
 from lib.settings import variables  # noqa: E402
 
 USES = {"requirements.in": "functions", "requirements-local.in": "`make run`", "requirements-dev.in": "tests"}
@@ -41,6 +41,22 @@ def provider_table() -> str:
     return "\n".join([*head, *rows])
 
 
+def embedding_table() -> str:
+    """The catalogue's embeddings as a Markdown table."""
+    head = [
+        "| Model | Provider | On when | Dimensions | Longest text | Texts a call |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    rows: list[str] = []
+    for row in EMBEDDING_ROWS:
+        on = f"`{row.key_var or row.base_url_var}` is set"
+        for model in row.models:
+            fewest = f"{model.min_dimensions} to " if model.min_dimensions else ""
+            size = f"{fewest}{model.dimensions} | {model.context_tokens} tokens | {model.max_inputs}"
+            rows.append(f"| `{model.id}` | `{row.name}` ({row.label}) | {on} | {size} |")
+    return "\n".join([*head, *rows])
+
+
 def package_table() -> str:
     """requirements*.in as a Markdown table: the reason for each package stands beside it there."""
     rows: list[str] = []
@@ -52,7 +68,12 @@ def package_table() -> str:
 
 def filled(readme: str) -> str:
     """The README with its generated tables, each between a pair of comments."""
-    tables = {"environment": environment_table(), "providers": provider_table(), "packages": package_table()}
+    tables = {
+        "environment": environment_table(),
+        "providers": provider_table(),
+        "embeddings": embedding_table(),
+        "packages": package_table(),
+    }
     for name, table in tables.items():
         begin, end = f"<!-- {name}: generated -->\n", "<!-- end -->"
         before, found, rest = readme.partition(begin)

@@ -109,6 +109,11 @@ class InferenceLog(logging.Handler):
         """The next line; waits for it, since it is written after the caller may have gone."""
         return json.loads(self._lines.get(timeout=10))
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left of what was logged so far."""
+        return self._lines.empty()
+
 
 @pytest.fixture
 def inference_log() -> Iterator[InferenceLog]:

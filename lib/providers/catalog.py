@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.providers.base import Capability, Model
+from lib.providers.embeddings import EmbeddingModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,48 @@ ROWS: tuple[Row, ...] = (
         models=(Model("smollm2-135m-instruct", 2_048, 512, _can("json_schema"), continues_prefix=True),),
         fast="smollm2-135m-instruct",
         strong="smollm2-135m-instruct",
+        demo=True,
+        keep_alive=False,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRow:
+    """A vendor of embeddings that speaks OpenAI's protocol; what its fields have in common with Row means the same.
+
+    Models of the same id and the same dimensions stand in for one another, others never: see lib/router/embeddings.py.
+    The first model is the one for callers who name none.
+    """
+
+    name: str
+    label: str
+    base_url_var: str
+    models: tuple[EmbeddingModel, ...]
+    key_var: str | None = None
+    base_url: str | None = None
+    demo: bool = False
+    keep_alive: bool = True
+
+
+EMBEDDING_ROWS: tuple[EmbeddingRow, ...] = (
+    EmbeddingRow(
+        name="deepinfra",
+        label="DeepInfra",
+        key_var="DEEPINFRA_API_KEY",
+        base_url_var="DEEPINFRA_BASE_URL",
+        base_url="https://api.deepinfra.com/v1/openai",
+        models=(
+            EmbeddingModel("BAAI/bge-m3", 8_192, 1_024, max_inputs=1_024),
+            EmbeddingModel("Qwen/Qwen3-Embedding-0.6B", 32_768, 1_024, max_inputs=1_024, min_dimensions=32),
+        ),
+    ),
+    # The chat model's own states, averaged: it was never trained for this. 576 is the hidden size of its weights.
+    EmbeddingRow(
+        name="local",
+        label="Embedded vectors, demo quality",
+        base_url_var="LOCAL_EMBEDDINGS_BASE_URL",
+        models=(EmbeddingModel("smollm2-135m-mean", 512, 576, max_inputs=32),),
         demo=True,
         keep_alive=False,
     ),

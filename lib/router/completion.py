@@ -432,7 +432,7 @@ def _interrupted(error: ProviderError | None) -> AppError:
 def _rejection(error: RequestRejected) -> InvalidRequest:
     """The caller's own doing, in our words."""
     if isinstance(error, ContextTooLong):
-        return InvalidRequest("The conversation is longer than the model can read.", code=error.code)
+        return InvalidRequest("The input is longer than the model can read.", code=error.code)
     if isinstance(error, ContentRefused):
         return InvalidRequest("The provider's content filter refused the prompt.", code=error.code)
     return InvalidRequest("The provider rejected the request as malformed.", code=error.code)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Literal
 
 import orjson
 
@@ -33,6 +34,7 @@ class Subject:
     flag: ProviderFlag
     prompt_characters: int
     metadata: Mapping[str, str]
+    modality: Literal["text", "embedding"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Recorder:
             caller_id=subject.caller_id,
             caller_kind=subject.caller_kind,
             route=subject.route,
-            modality="text",
+            modality=subject.modality,
             provider=attempt.candidate.provider,
             model=attempt.candidate.model.id,
             outcome=attempt.outcome or "cancelled",

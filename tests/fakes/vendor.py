@@ -167,7 +167,8 @@ class Vendor:
                 received.connection = number
                 self.requests.append(received)
                 self.asked.set()
-                self.violations += violations("/chat/completions", received.body)
+                described = "/embeddings" if received.path.endswith("/embeddings") else "/chat/completions"
+                self.violations += violations(described, received.body)
                 reply = self._replies.pop(0) if self._replies else _echo(received.body)
                 try:
                     await _Conversation(reader, writer, received).play(reply)

@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.outbound": set(),
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors", "lib.outbound"},
-    "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog"},
+    "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
     "lib.control": {"lib.errors", "lib.router.plan"},
     "lib.telemetry": {"lib.errors", "lib.ids", "lib.providers.base", "lib.router.attempt", "lib.router.plan"},
     "lib.http": {"lib"},
@@ -39,6 +39,7 @@ PURE = [
     "lib/router/length.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
+    "lib/providers/embeddings.py",
     "lib/errors.py",
 ]
 

@@ -91,14 +91,19 @@ def start() -> Iterator[Start]:
 
 def engine_of(server: Running) -> int:
     """The process of a server's embedded model, by /proc."""
+    (engine,) = engines_of(server, b"local.text")
+    return engine
+
+
+def engines_of(server: Running, module: bytes) -> list[int]:
+    """The processes that a server has started for an engine."""
     found: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            if parent == str(server.process.pid) and b"local.text" in (folder / "cmdline").read_bytes().split(b"\0"):
+            if parent == str(server.process.pid) and module in (folder / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
-    (engine,) = found
-    return engine
+    return found
 
 
 def gone(process_id: int) -> bool:
@@ -172,6 +177,14 @@ def test_engine_is_started_again(start: Start) -> None:
     while httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+@linux
+def test_embeddings_wait_for_their_first_call(start: Start) -> None:
+    """`make run` has embeddings on and starts nothing for them."""
+    server = start().ready()
+    assert re.search(r"on +embeddings .*demo quality", server.output)
+    assert engines_of(server, b"local.embeddings") == []
 
 
 def test_taken_port(start: Start) -> None:

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.providers.base import Usage
-from lib.providers.catalog import ROWS
+from lib.providers.catalog import EMBEDDING_ROWS, ROWS
 from lib.telemetry.cost import GENAI_PRICES_ID, Costs, own_price
 
 ROOT = Path(__file__).parents[3]
 PRICES = json.loads((ROOT / "lib/telemetry/prices.json").read_text())
 OWN = [(provider, model) for provider, models in PRICES["models"].items() for model in models]
-OFFERED = [(row.name, model.id) for row in ROWS for model in row.models]
+OFFERED = [(row.name, model.id) for row in (*ROWS, *EMBEDDING_ROWS) for model in row.models]
 
 
 def usd(provider: str, model: str, *usages: Usage) -> list[Decimal | None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import FieldError, Forbidden, MethodNotAllowed
+from lib.errors import FieldError, Forbidden, InvalidRequest, MethodNotAllowed
 from lib.http.access import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
@@ -27,7 +28,7 @@ async def generate(call: Call) -> Response:
     request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))
     flag = await call.app.flags.provider(caller.id)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
-    context = Context(choice(body, caller), policy(call.app.policy, body, form), call.ends_at)
+    context = await context_of(call, body, caller, form)
     answer = call.app.router.get_completion(flag, request, context)
     subject = Subject(
         request_id=call.id,
@@ -38,7 +39,8 @@ async def generate(call: Call) -> Response:
         prompt_characters=request.characters,
         metadata=body.metadata,
     )
-    generation = Generation(answer, call.app.recorder, subject, call.arrived_at)
+    message_id = body.continued_message_id
+    generation = Generation(answer, call.app.recorder, subject, call.arrived_at, message_id=message_id)
     response = await generation.respond(form)
     if caller.set_cookie is not None:
         response.headers.append("set-cookie", caller.set_cookie)
@@ -50,6 +52,17 @@ async def resume(call: Call) -> Response:
     if "resume" not in call.request.query_params:
         raise MethodNotAllowed("This path takes POST.", headers={"allow": "POST"})
     return Response(status_code=204)
+
+
+async def context_of(call: Call, body: GenerateRequest, caller: Caller, form: Form) -> Context:
+    """What the router has to know. Raises InvalidRequest for a bad schema, or tools where the form has no calls."""
+    if form == "text" and body.may_call_tools:
+        message = "A call of a tool can't be told in plain text: ask for JSON or the UI message stream."
+        raise InvalidRequest(message, errors=(FieldError("tools", "not in plain text"),))
+    context = Context(choice(body, caller), policy(call.app.policy, body, form), call.ends_at)
+    if body.response_format is None:
+        return context
+    return replace(context, check=await asyncio.to_thread(body.answer_check))
 
 
 def choice(body: GenerateRequest, caller: Caller) -> Choice:
@@ -68,6 +81,8 @@ def policy(usual: Policy, body: GenerateRequest, form: Form) -> Policy:
         on_interrupt="restart" if form == "json" and body.on_interrupt == "continue" else body.on_interrupt,
         can_reset=form == "json" or (form == "ui" and body.ui_stream == "v7"),
         can_splice=body.response_format is None,
+        checks=body.response_format is not None,
+        repairs=1 if form == "json" else 0,
     )
 
 

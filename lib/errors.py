@@ -10,6 +10,7 @@ AppError                      what a caller is told: status, code, message
 ├── PayloadTooLarge      413
 ├── UnsupportedMediaType 415
 ├── Interrupted          502  the answer broke off after its first token
+├── InvalidObject        502  the answer is not the JSON that was asked for
 └── NoProvider           503  no provider could answer
 
 ProviderError                 what an adapter saw; the router decides what follows from it
@@ -116,6 +117,12 @@ class Interrupted(AppError):
     """The answer broke off after its first token and could not be continued."""
 
     status, code = 502, "stream_interrupted"
+
+
+class InvalidObject(AppError):
+    """The answer is not the JSON that was asked for."""
+
+    status, code = 502, "invalid_object"
 
 
 class NoProvider(AppError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import orjson
@@ -19,12 +20,23 @@ from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
 
 from lib.errors import FieldError, InvalidRequest
-from lib.http.body import field_path
+from lib.http.body import Path, field_path
+from lib.http.messages import (
+    IMAGE_TYPE,
+    IMAGE_URL,
+    MAX_TOOLS,
+    TOOL_NAME,
+    TOOL_PART,
+    Label,
+    Message,
+    ToolName,
+    UIMessage,
+    chat_messages,
+)
 from lib.providers.base import ChatRequest
 
 MAX_ERRORS = 20
 MAX_MESSAGES = 1_000
-MAX_PARTS = 1_000
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_OUTPUT_TOKENS = 16_384
 DEFAULT_OUTPUT_TOKENS = 2_048
@@ -33,119 +45,25 @@ TAG = "\0"
 """Begins the names by which pydantic tells the alternatives of a union apart: they are no part of a field's path, and
 no field's name can begin so."""
 _SAYS_SOMETHING = r"\S"
-_IMAGE_TYPE = r"^image/"
-_IMAGE_URL = r"^(https://|data:image/[a-z.+-]+;base64,)"
 _IN_WORDS = {
     "extra_forbidden": "unknown field",
     "missing": "is missing",
     "model_type": "must be an object",
     "too_short": "must hold at least one",
     _SAYS_SOMETHING: "must say something",
-    _IMAGE_TYPE: "must be an image's type: only pictures are taken",
-    _IMAGE_URL: "must be an https URL or a picture as a base64 data URL",
+    IMAGE_TYPE: "must be an image's type: only pictures are taken",
+    IMAGE_URL: "must be an https URL or a picture as a base64 data URL",
+    TOOL_NAME: "must fit the pattern of names: 1 to 64 letters, digits, _ or -",
+    TOOL_PART: "must be tool- and a tool's name of 1 to 64 letters, digits, _ or -",
 }
 
 Filled = Annotated[str, StringConstraints(min_length=1, pattern=_SAYS_SOMETHING)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-ImageUrl = Annotated[str, StringConstraints(pattern=_IMAGE_URL)]
 
 
 class _Ours(BaseModel):
     """An object of our own contract: an unknown field is an error."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Foreign(BaseModel):
-    """An object of OpenAI's or the AI SDK's making: fields that we do not use are left alone."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class TextPart(_Foreign):
-    """Text, in both styles."""
-
-    type: Literal["text"]
-    text: str
-
-
-class _ImageUrl(_Foreign):
-    url: ImageUrl
-
-
-class ImagePart(_Foreign):
-    """A picture, in OpenAI's style."""
-
-    type: Literal["image_url"]
-    image_url: _ImageUrl
-
-    @property
-    def url(self) -> str:
-        """Where the picture is, or the picture itself as a data URL."""
-        return self.image_url.url
-
-
-class FilePart(_Foreign):
-    """A picture, in the AI SDK's style."""
-
-    type: Literal["file"]
-    media_type: Annotated[str, Field(alias="mediaType", pattern=_IMAGE_TYPE)]
-    url: ImageUrl
-
-
-class OtherPart(_Foreign):
-    """What the AI SDK keeps in a message besides: reasoning, steps, sources, data."""
-
-    type: str
-
-
-def _part_tag(part: Any) -> str:
-    kind: Any = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
-    return f"\0{kind}" if kind in ("text", "file", "image_url") else "\0other"
-
-
-OpenAIPart = Annotated[
-    Annotated[TextPart, Tag("\0text")] | Annotated[ImagePart, Tag("\0image_url")],
-    Discriminator(lambda part: "\0image_url" if _part_tag(part) == "\0image_url" else "\0text"),
-]
-UIPart = Annotated[
-    Annotated[TextPart, Tag("\0text")] | Annotated[FilePart, Tag("\0file")] | Annotated[OtherPart, Tag("\0other")],
-    Discriminator(lambda part: tag if (tag := _part_tag(part)) != "\0image_url" else "\0other"),
-]
-
-
-class OpenAIMessage(_Foreign):
-    """A message in OpenAI's style."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        Annotated[str, Tag("\0string")]
-        | Annotated[list[OpenAIPart], Field(max_length=MAX_PARTS, fail_fast=True), Tag("\0list")],
-        Discriminator(lambda content: "\0list" if isinstance(content, list) else "\0string"),
-    ]
-
-    @property
-    def pieces(self) -> list[TextPart | ImagePart]:
-        """The message's text and pictures, in order."""
-        return self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content)]
-
-
-class UIMessage(_Foreign):
-    """A message in the AI SDK's style."""
-
-    role: Literal["system", "user", "assistant"]
-    parts: Annotated[list[UIPart], Field(max_length=MAX_PARTS, fail_fast=True)]
-
-    @property
-    def pieces(self) -> list[TextPart | FilePart]:
-        """The message's text and pictures, in order; other parts are the page's business."""
-        return [part for part in self.parts if not isinstance(part, OtherPart)]
-
-
-Message = Annotated[
-    Annotated[OpenAIMessage, Tag("\0openai")] | Annotated[UIMessage, Tag("\0ui")],
-    Discriminator(lambda message: "\0ui" if isinstance(message, dict) and "parts" in message else "\0openai"),
-]
 
 
 def _of_bounded_size(schema: dict[str, Any]) -> dict[str, Any]:
@@ -164,11 +82,42 @@ class JsonSchema(_Ours):
     strict: bool | None = None
 
 
-class ResponseFormat(_Ours):
+class SchemaFormat(_Ours):
     """OpenAI's `response_format`, of type json_schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchema
+
+
+class ObjectFormat(_Ours):
+    """OpenAI's `response_format` for any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class _Function(_Ours):
+    name: ToolName
+    description: str | None = None
+    parameters: Annotated[dict[str, Any], AfterValidator(_of_bounded_size)] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Ours):
+    """A tool that the model may call, as OpenAI's function tool."""
+
+    type: Literal["function"]
+    function: _Function
+
+
+class _Named(_Ours):
+    name: ToolName
+
+
+class NamedTool(_Ours):
+    """OpenAI's `tool_choice`, where it names the one tool to call."""
+
+    type: Literal["function"]
+    function: _Named
 
 
 class GenerateRequest(_Ours):
@@ -192,7 +141,21 @@ class GenerateRequest(_Ours):
         | None
     ) = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    response_format: ResponseFormat | None = None
+    response_format: (
+        Annotated[
+            Annotated[SchemaFormat, Tag("\0schema")] | Annotated[ObjectFormat, Tag("\0object")],
+            Discriminator(lambda value: "\0object" if _type_of(value) == "json_object" else "\0schema"),
+        ]
+        | None
+    ) = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    tool_choice: (
+        Annotated[
+            Annotated[Literal["none", "auto", "required"], Tag("\0word")] | Annotated[NamedTool, Tag("\0named")],
+            Discriminator(lambda choice: "\0named" if isinstance(choice, dict) else "\0word"),
+        ]
+        | None
+    ) = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     stream: bool | None = None
     on_interrupt: Literal["continue", "restart", "error"] = "continue"
@@ -219,13 +182,51 @@ class GenerateRequest(_Ours):
             )
         return self
 
+    @validator(mode="after")
+    def _tools_of_their_own(self) -> GenerateRequest:
+        names = [tool.function.name for tool in self.tools or ()]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise _refused(("tools", index, "function", "name"), "must be no other tool's name")
+        if self.tool_choice is not None and not names:
+            raise _refused(("tool_choice",), "needs tools to choose from")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            raise _refused(("tool_choice", "function", "name"), "must be the name of one of the tools")
+        return self
+
+    @property
+    def continued_message_id(self) -> str | None:
+        """The id of the AI SDK's message that the answer becomes a part of: the last one, where it is the assistant's.
+
+        Its client takes an answer under another id for another message, and shows what both hold twice.
+        """
+        last = self.messages[-1] if self.messages else None
+        id_: object = last.id if isinstance(last, UIMessage) and last.role == "assistant" else None
+        return id_ if isinstance(id_, str) and id_ else None
+
+    @property
+    def may_call_tools(self) -> bool:
+        """Whether the answer may be a call of a tool."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def answer_check(self) -> Callable[[str], str | None]:
+        """What says whether a text is the JSON that `response_format` asks for: see json_schema.answer_check.
+
+        For a thread: the first call imports a library, and a large schema takes its time. Raises InvalidRequest.
+        """
+        from lib.http import json_schema  # noqa: PLC0415 - only who asks for JSON pays for the import
+
+        if isinstance(self.response_format, SchemaFormat):
+            return json_schema.answer_check(orjson.dumps(self.response_format.json_schema.schema_))
+        return json_schema.check_object
+
     def chat(self) -> ChatRequest:
-        """The same request, free of HTTP. Raises InvalidRequest where a message says nothing."""
+        """The same request, free of HTTP. Raises InvalidRequest where the messages make no conversation."""
         prompt: dict[str, object] = {"role": "user", "content": self.prompt}
-        messages = _chat_messages(self.messages) if self.messages else [prompt]
+        messages = chat_messages(self.messages) if self.messages else [prompt]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": self.system})
-        response_format = self.response_format
+        response_format, tool_choice = self.response_format, self.tool_choice
         return ChatRequest(
             messages=tuple(messages),
             max_tokens=self.max_tokens,
@@ -235,6 +236,8 @@ class GenerateRequest(_Ours):
             seed=self.seed,
             response_format=response_format.model_dump(by_alias=True, exclude_none=True) if response_format else None,
             reasoning_effort=self.reasoning_effort,
+            tools=tuple(tool.model_dump(exclude_none=True) for tool in self.tools or ()),
+            tool_choice=tool_choice.model_dump() if isinstance(tool_choice, NamedTool) else tool_choice,
         )
 
 
@@ -260,35 +263,10 @@ def _field_error(detail: Any) -> FieldError:
     return FieldError(field_path(path), _IN_WORDS.get(pattern) or _IN_WORDS.get(detail["type"]) or detail["msg"])
 
 
-def _chat_messages(messages: list[OpenAIMessage | UIMessage]) -> list[dict[str, object]]:
-    chat: list[dict[str, object]] = []
-    for index, message in enumerate(messages):
-        # No vendor takes a picture from anyone but the user: those that were drawn earlier stay with the page.
-        pieces = [
-            piece
-            for piece in message.pieces
-            if (piece.text.strip() if isinstance(piece, TextPart) else message.role == "user")
-        ]
-        if pieces:
-            chat.append(
-                {"role": "system" if message.role == "developer" else message.role, "content": _content(pieces)}
-            )
-        elif message.role != "assistant":
-            # An assistant's empty message is what a stopped answer leaves behind; anyone else's is a mistake.
-            where = field_path(("messages", index))
-            raise InvalidRequest(f"{where} says nothing.", errors=(FieldError(where, "must say something"),))
-    if all(message["role"] == "system" for message in chat):
-        raise InvalidRequest("messages hold no question.", errors=(FieldError("messages", "needs a user's message"),))
-    return chat
+def _refused(path: Path, message: str) -> InvalidRequest:
+    where = field_path(path)
+    return InvalidRequest(f"{where} {message}.", errors=(FieldError(where, message),))
 
 
-def _content(pieces: list[Any]) -> str | list[dict[str, object]]:
-    """Plain text wherever there is nothing else: every vendor takes that."""
-    if all(isinstance(piece, TextPart) for piece in pieces):
-        return "\n".join(piece.text for piece in pieces)
-    return [
-        {"type": "text", "text": piece.text}
-        if isinstance(piece, TextPart)
-        else {"type": "image_url", "image_url": {"url": piece.url}}
-        for piece in pieces
-    ]
+def _type_of(value: Any) -> Any:
+    return cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None

@@ -16,6 +16,7 @@ from lib.http.endpoint import Abort, Stream
 from lib.providers.base import Delta
 from lib.router.attempt import Attempt, Reset
 from lib.router.router import Answer
+from lib.router.tool_calls import ToolCall, ToolCalls
 from lib.telemetry.events import Bill, Recorder, Subject, milliseconds
 
 MAX_ACCEPT = 1_000
@@ -62,11 +63,21 @@ Batch = Sequence[Delta] | Reset
 class Generation:
     """One answer and its account. Call `respond` once; what it returns closes the rest."""
 
-    def __init__(self, answer: Answer, recorder: Recorder, subject: Subject, arrived_at: float) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        recorder: Recorder,
+        subject: Subject,
+        arrived_at: float,
+        *,
+        message_id: str | None = None,
+    ) -> None:
+        """`message_id` names the AI SDK's message that the answer goes into; by default a new one, the request's id."""
         self._answer = answer
         self._recorder = recorder
         self._subject = subject
         self._arrived_at = arrived_at
+        self._message_id = message_id or subject.request_id
         self._deltas = self._accounted()
         self._bill: Bill | None = None
 
@@ -109,9 +120,14 @@ class Generation:
                     deltas.extend(more)
         text = "".join(delta.text for delta in deltas)
         reasoning = "".join(delta.reasoning for delta in deltas)
+        calls = ToolCalls()
+        for delta in deltas:
+            calls.add(delta.tool_calls)
         body: Summary = {
             "text": text,
+            **({"object": orjson.loads(text)} if self._answer.checked else {}),
             **({"reasoning": reasoning} if reasoning else {}),
+            **({"tool_calls": list(map(_openai_call, calls))} if calls else {}),
             **self._summary(),
             "assets": [],
         }
@@ -126,11 +142,13 @@ class Generation:
             raise Abort from error
 
     async def _ui(self, first: Batch) -> AsyncGenerator[bytes, None]:
-        writer = ui_message.UIMessageWriter()
-        yield writer.start(self._subject.request_id, _without_none(self._served_by())) + writer.write(first)
+        writer, serving = ui_message.UIMessageWriter(), self._answer.serving
+        yield writer.start(self._message_id, _without_none(self._served_by())) + writer.write(first)
         try:
             async for deltas in self._deltas:
-                yield writer.write(deltas)
+                turn = b"" if self._answer.serving is serving else writer.another()
+                serving = self._answer.serving
+                yield turn + writer.write(deltas)
         except AppError as error:
             yield writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code}))
             return
@@ -174,6 +192,11 @@ class Generation:
 
 def _first_token_at(attempts: Sequence[Attempt]) -> float | None:
     return min((attempt.first_token_at for attempt in attempts if attempt.first_token_at is not None), default=None)
+
+
+def _openai_call(call: ToolCall) -> Summary:
+    """A call as OpenAI's answers hold it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _plain(deltas: Batch) -> bytes:

@@ -1,6 +1,8 @@
 """The AI SDK's UI message stream, protocol v1, as `useChat` reads it (npm `ai` 5 to 7, ui-message-chunks.ts).
 
 The order that every client takes: start, start-step, text-start, text-delta*, text-end, finish-step, finish, [DONE].
+A call of a tool is tool-input-start and tool-input-delta* where text would be, then, once the whole answer is there,
+tool-input-available: that is what makes a client call it, so it is never said of a call that may yet be taken back.
 Absent fields are left out: the client's schema refuses null.
 """
 
@@ -10,8 +12,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from lib.providers.base import Delta, FinishReason
+from lib.providers.base import Delta, FinishReason, ToolCallDelta, json_object
 from lib.router.attempt import Reset
+from lib.router.tool_calls import ToolCall, ToolCalls
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {
@@ -43,6 +46,7 @@ class UIMessageWriter:
     def __init__(self) -> None:
         self._open: str | None = None
         self._parts = 0
+        self._calls = ToolCalls()
 
     def start(self, message_id: str, metadata: dict[str, object]) -> bytes:
         """The head of the stream."""
@@ -51,10 +55,11 @@ class UIMessageWriter:
         )
 
     def write(self, deltas: Sequence[Delta] | Reset) -> bytes:
-        """The chunks of these deltas; empty where they hold no text."""
+        """The chunks of these deltas; empty where they hold neither text nor calls."""
         if isinstance(deltas, Reset):
             # The client drops the step's parts, open ones included (npm `ai` 7, process-ui-message-stream.ts).
             self._open = None
+            self._calls.clear()
             return frame({"type": "reset-step"})
         out: list[bytes] = []
         for delta in deltas:
@@ -62,13 +67,19 @@ class UIMessageWriter:
                 if text:
                     out.append(self._switch(kind))
                     out.append(frame({"type": f"{kind}-delta", "id": str(self._parts), "delta": text}))
+            out += map(self._call, delta.tool_calls)
         return b"".join(out)
+
+    def another(self) -> bytes:
+        """Another model speaks from here on: what it thinks does not go on from what the one before it thought."""
+        return self._switch(None) if self._open == "reasoning" else b""
 
     def finish(self, finish_reason: FinishReason | None, metadata: dict[str, object]) -> bytes:
         """The tail of a complete answer."""
         reason = _FINISH_REASONS.get(finish_reason, "other")
         return (
             self._switch(None)
+            + b"".join(map(_available, self._calls))
             + frame({"type": "finish-step"})
             + frame({"type": "finish", "finishReason": reason, "messageMetadata": metadata})
             + DONE
@@ -81,11 +92,24 @@ class UIMessageWriter:
         """
         return (
             self._switch(None)
+            + b"".join(_not_called(call, error_text) for call in self._calls)
             + frame({"type": "message-metadata", "messageMetadata": metadata})
             + frame({"type": "error", "errorText": error_text})
             + frame({"type": "finish", "finishReason": "error"})
             + DONE
         )
+
+    def _call(self, piece: ToolCallDelta) -> bytes:
+        self._calls.add((piece,))
+        out = b""
+        if piece.name:
+            out = self._switch(None) + frame(
+                {"type": "tool-input-start", "toolCallId": piece.id, "toolName": piece.name}
+            )
+        if piece.arguments:
+            id_ = self._calls[piece.index].id
+            out += frame({"type": "tool-input-delta", "toolCallId": id_, "inputTextDelta": piece.arguments})
+        return out
 
     def _switch(self, kind: str | None) -> bytes:
         """Close the open part, if it is of another kind, and open one of this kind."""
@@ -97,3 +121,14 @@ class UIMessageWriter:
             self._parts += 1
             out += frame({"type": f"{kind}-start", "id": str(self._parts)})
         return out
+
+
+def _available(call: ToolCall) -> bytes:
+    input_ = json_object(call.arguments)
+    return frame({"type": "tool-input-available", "toolCallId": call.id, "toolName": call.name, "input": input_})
+
+
+def _not_called(call: ToolCall, error_text: str) -> bytes:
+    """Whole or not: it is part of an answer that broke off, and its page must not wait for it."""
+    said = {"toolCallId": call.id, "toolName": call.name, "input": call.arguments, "errorText": error_text}
+    return frame({"type": "tool-input-error", **said})

@@ -42,6 +42,9 @@ def _can(*capabilities: Capability) -> frozenset[Capability]:
     return frozenset(capabilities)
 
 
+_TOOLS_TOO: tuple[Capability, ...] = ("tools", "json_schema_with_tools")
+"""For models that take a response_format beside tools: xAI's do, Groq answers 400, DeepInfra does not say."""
+
 # Order is the default order of preference. Base URLs are as each SDK wants them.
 ROWS: tuple[Row, ...] = (
     Row(
@@ -53,9 +56,16 @@ ROWS: tuple[Row, ...] = (
         base_url="https://api.groq.com",
         max_tokens_field="max_completion_tokens",
         models=(
-            Model("openai/gpt-oss-20b", 131_072, 65_536, _can("json_schema", "reasoning")),
-            Model("openai/gpt-oss-120b", 131_072, 65_536, _can("json_schema", "reasoning")),
-            Model("qwen/qwen3.8-27b", 131_072, 32_768, _can("json_schema", "reasoning")),
+            Model("openai/gpt-oss-20b", 131_072, 65_536, _can("json_schema", "reasoning", "tools")),
+            Model("openai/gpt-oss-120b", 131_072, 65_536, _can("json_schema", "reasoning", "tools")),
+            Model(
+                "qwen/qwen3.8-27b",
+                131_072,
+                32_768,
+                # It thinks, but takes no low, medium or high; and by default its thoughts stand within the text.
+                _can("json_schema", "tools"),
+                arguments=(("reasoning_format", "parsed"),),
+            ),
         ),
         fast="openai/gpt-oss-20b",
         strong="openai/gpt-oss-120b",
@@ -70,8 +80,8 @@ ROWS: tuple[Row, ...] = (
         conversation_header="x-grok-conv-id",
         max_tokens_field="max_completion_tokens",
         models=(
-            Model("grok-4.20-0309-non-reasoning", 1_000_000, 65_536, _can("json_schema", "vision")),
-            Model("grok-4.7", 500_000, 65_536, _can("json_schema", "vision", "reasoning")),
+            Model("grok-4.20-0309-non-reasoning", 1_000_000, 65_536, _can("json_schema", "vision", *_TOOLS_TOO)),
+            Model("grok-4.7", 500_000, 65_536, _can("json_schema", "vision", "reasoning", *_TOOLS_TOO)),
         ),
         fast="grok-4.20-0309-non-reasoning",
         strong="grok-4.7",
@@ -84,8 +94,8 @@ ROWS: tuple[Row, ...] = (
         base_url_var="DEEPINFRA_BASE_URL",
         base_url="https://api.deepinfra.com/v1/openai",
         models=(
-            Model("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, 16_384, _can("json_schema")),
-            Model("openai/gpt-oss-120b", 131_072, 32_768, _can("json_schema", "reasoning")),
+            Model("meta-llama/Llama-3.3-70B-Instruct-Turbo", 131_072, 16_384, _can("json_schema", "tools")),
+            Model("openai/gpt-oss-120b", 131_072, 32_768, _can("json_schema", "reasoning", "tools")),
         ),
         fast="meta-llama/Llama-3.3-70B-Instruct-Turbo",
         strong="openai/gpt-oss-120b",
@@ -95,6 +105,7 @@ ROWS: tuple[Row, ...] = (
         label="Embedded demo model",
         sdk="openai",
         base_url_var="LOCAL_TEXT_BASE_URL",
+        # No tools: its chat template has no place for them, so llama.cpp drops them, even where one is required.
         models=(Model("smollm2-135m-instruct", 2_048, 512, _can("json_schema"), continues_prefix=True),),
         fast="smollm2-135m-instruct",
         strong="smollm2-135m-instruct",

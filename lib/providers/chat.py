@@ -24,6 +24,7 @@ from lib.errors import (
 from lib.providers.base import ChatRequest, Delta, FinishReason, Model, Usage
 from lib.providers.catalog import Row
 from lib.providers.sse import EventParser
+from lib.providers.tool_calls import ToolCallReader, clean
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -69,8 +70,11 @@ def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str,
         "seed": request.seed,
         "response_format": request.response_format,
         "reasoning_effort": request.reasoning_effort if "reasoning" in model.can else None,
+        "tools": list(request.tools) or None,
+        "tool_choice": request.tool_choice,
     }
     return {
+        **dict(model.arguments),
         "model": model.id,
         "messages": list(request.messages),
         "stream": True,
@@ -123,6 +127,7 @@ class ChatStream:
 
     def __init__(self) -> None:
         self._events = EventParser()
+        self._calls = ToolCallReader()
         self._finished = False
         self.done = False
         self.malformed = 0
@@ -154,6 +159,8 @@ class ChatStream:
         for data in events:
             if data == b"[DONE]":
                 self._finished = self.done = True
+                if self._calls.nameless:
+                    self.error = BrokenStream()
                 break
             try:
                 delta = self._read(data)
@@ -166,40 +173,40 @@ class ChatStream:
         return deltas
 
     def _read(self, data: bytes) -> Delta | None:
+        delta = None
         try:
-            return _delta(orjson.loads(data))
+            delta = self._delta(orjson.loads(data))
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             # One event that cannot be read loses a few characters at most; two mean that the stream is not sane.
             self.malformed += 1
             if self.malformed > MALFORMED_EVENTS_ALLOWED:
                 raise BrokenStream from error
-            return None
+        if self._calls.begun and (self.malformed or (delta and delta.finish_reason and self._calls.nameless)):
+            # A call with characters missing may still look like one, and would be made.
+            raise BrokenStream
+        return delta
 
-
-def _delta(event: Any) -> Delta | None:
-    """One `chat.completion.chunk`, or None where it holds nothing for us (a role, an empty piece)."""
-    if event.get("error"):
-        raise error_for(None, event, {}, time.time())
-    choices = event.get("choices")
-    choice: Any = choices[0] if choices else {}
-    piece: Any = choice.get("delta") or {}
-    delta = Delta(
-        text=_text(piece.get("content")),
-        reasoning=_text(piece.get("reasoning") or piece.get("reasoning_content")),
-        finish_reason=_finish_reason(choice.get("finish_reason")),
-        usage=_usage_if_sane(event),
-    )
-    holds_anything = delta.text or delta.reasoning or delta.finish_reason or delta.usage
-    return delta if holds_anything else None
+    def _delta(self, event: Any) -> Delta | None:
+        """One `chat.completion.chunk`, or None where it holds nothing for us (a role, an empty piece)."""
+        if event.get("error"):
+            raise error_for(None, event, {}, time.time())
+        choices = event.get("choices")
+        choice: Any = choices[0] if choices else {}
+        piece: Any = choice.get("delta") or {}
+        calls: Any = piece.get("tool_calls")
+        delta = Delta(
+            text=_text(piece.get("content")),
+            reasoning=_text(piece.get("reasoning") or piece.get("reasoning_content")),
+            finish_reason=_finish_reason(choice.get("finish_reason")),
+            usage=_usage_if_sane(event),
+            tool_calls=self._calls.read(calls) if calls else (),
+        )
+        holds_anything = delta.text or delta.reasoning or delta.tool_calls or delta.finish_reason or delta.usage
+        return delta if holds_anything else None
 
 
 def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError
-    # No caller could send a NUL back to us in the next turn, nor store it.
-    return value.replace("\0", "")
+    return "" if value is None else clean(value)
 
 
 def _finish_reason(value: object) -> FinishReason | None:

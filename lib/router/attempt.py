@@ -12,7 +12,7 @@ from lib.router.plan import Candidate
 from lib.router.recovery import Habit
 
 Outcome = Literal["ok", "error", "cancelled", "timeout", "interrupted"]
-Kind = Literal["first", "fallback", "hedge", "retry", "continuation", "restart", "skipped"]
+Kind = Literal["first", "fallback", "hedge", "retry", "continuation", "restart", "repair", "skipped"]
 """Why a provider was called; `skipped`: it was not, since it and all others rested."""
 OnInterrupt = Literal["continue", "restart", "error"]
 
@@ -26,7 +26,8 @@ class Policy:
     tried again, when it says or after a moment, before the next one is; for callers to whom the provider matters more
     than time. `fallback_order`: providers by name, see make_plan.
     The request's part: `can_reset`: the caller can take back what was delivered. `can_splice`: the answer is text, not
-    JSON or a tool call.
+    JSON or a tool call. `checks`: a complete text is checked before it is finished; `repairs`: how often one that
+    is not as it should be is asked for again, for which the caller must be able to take it back.
     """
 
     first_token_s: float = 4.0
@@ -39,6 +40,8 @@ class Policy:
     can_splice: bool = True
     honour_retry_after: bool = False
     fallback_order: tuple[str, ...] = ()
+    checks: bool = False
+    repairs: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -90,20 +93,32 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """The attempt's text is as it should be, or has this fault, in our words."""
+
+    attempt: Attempt
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The time that `Completion.waiting` named has come."""
 
 
-Event = Received | Failed | Ended | Tick
+Event = Received | Failed | Ended | Checked | Tick
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Call this attempt's candidate: with the request as it is, or to go on after `delivered`."""
+    """Call this attempt's candidate: with the request as it is, or to go on after `delivered` where a habit says how.
+
+    Or to write `delivered` again, without this fault.
+    """
 
     attempt: Attempt
     delivered: str = ""
     habit: Habit | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,14 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Check this attempt's whole text, and report it as Checked; nothing else is under way meanwhile."""
+
+    attempt: Attempt
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is complete."""
 
@@ -137,4 +160,4 @@ class GiveUp:
     error: AppError
 
 
-Action = Open | Close | Deliver | Reset | Finish | GiveUp
+Action = Open | Close | Deliver | Reset | Check | Finish | GiveUp

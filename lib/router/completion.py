@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from lib.errors import (
-    AppError,
-    ContentRefused,
+    BrokenStream,
     ContextTooLong,
     CredentialsRejected,
-    Interrupted,
-    InvalidRequest,
+    InvalidObject,
     ModelUnavailable,
     NoProvider,
     ProviderError,
@@ -28,6 +26,8 @@ from lib.providers.base import Delta
 from lib.router.attempt import (
     Action,
     Attempt,
+    Check,
+    Checked,
     Close,
     Deliver,
     Ended,
@@ -45,7 +45,9 @@ from lib.router.attempt import (
 )
 from lib.router.health import Health
 from lib.router.plan import Candidate
-from lib.router.recovery import Seam, Unproven
+from lib.router.recovery import Seam, Unproven, joined
+from lib.router.told import interrupted, invalid_object, rejection, truncated_call
+from lib.router.tool_calls import ToolCalls
 
 RECOVERIES = 3
 """How often one answer is taken up again after it broke off."""
@@ -58,6 +60,8 @@ CONFIG_REST_S = 60.0
 """After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
 LONGEST_TOLD_S = 3600.0
 """What a caller is told at most, whatever a provider says."""
+CUT_SHORT = ("length", "content_filter")
+"""Reasons to end before the answer did: the same question would be cut short again."""
 
 
 class Completion:
@@ -83,7 +87,9 @@ class Completion:
         self._ends_at = min(now + policy.total_s, ends_at)
         self._waiting_since = now
         self._live: list[Attempt] = []
+        self.checked = False
         self._delivered: list[str] = []
+        self._calls = ToolCalls()
         self._has_spoken = False
         self._seam: Seam | None = None
         self._recoveries = 0
@@ -113,6 +119,8 @@ class Completion:
                 return self._ended(attempt, now)
             case Failed(attempt, error) if attempt in self._live:
                 return self._failed(attempt, error, now)
+            case Checked(attempt, fault):
+                return self._checked(attempt, fault, now)
             case _:
                 return []
 
@@ -145,6 +153,7 @@ class Completion:
         if attempt.first_token_at is not None:
             return self._waiting_since + self._policy.idle_s
         has_other = self._untried(now, peek=True) is not None or len(self._live) > 1
+        has_other = has_other and attempt.kind != "repair"
         return attempt.started_at + (self._policy.first_token_s if has_other else self._policy.patience_s)
 
     def _hedge_at(self) -> float | None:
@@ -172,7 +181,9 @@ class Completion:
         for attempt in list(self._live):
             self._run_out(attempt, now)
             closing.append(Close(attempt))
-        return [*closing, GiveUp(_interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
+        if any(attempt.kind == "repair" for attempt in self.attempts):
+            return [*closing, GiveUp(invalid_object())]
+        return [*closing, GiveUp(interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
 
     def _run_out(self, attempt: Attempt, now: float) -> None:
         """The request's time is over, which says nothing against who still writes or was hardly waited for."""
@@ -195,7 +206,7 @@ class Completion:
     def _received(self, attempt: Attempt, deltas: Sequence[Delta], now: float) -> list[Action]:
         characters = 0
         for delta in deltas:
-            characters += len(delta.text) + len(delta.reasoning)
+            characters += delta.characters
             attempt.finish_reason = delta.finish_reason or attempt.finish_reason
             attempt.usage = delta.usage or attempt.usage
         if not characters:
@@ -203,9 +214,9 @@ class Completion:
         attempt.characters += characters
         if attempt.first_token_at is None:
             attempt.first_token_at = now
-        if self._seam is not None and not self._seam.joined:
+        if self._seam is not None:
             try:
-                deltas = _joined(self._seam, deltas)
+                deltas = joined(self._seam, deltas)
             except Unproven:
                 return [Close(attempt), *self._unproven(attempt, now)]
             if not deltas:
@@ -226,14 +237,32 @@ class Completion:
     def _deliver(self, deltas: Sequence[Delta]) -> Deliver:
         self._has_spoken = True
         self._delivered.extend(delta.text for delta in deltas if delta.text)
+        for delta in deltas:
+            self._calls.add(delta.tool_calls)
         return Deliver(deltas)
 
     def _ended(self, attempt: Attempt, now: float) -> list[Action]:
         if self._seam is not None and not self._seam.joined:
             return self._unproven(attempt, now)
+        if not self._calls.are_whole:
+            return self._ended_in_a_call(attempt, now)
         closing = self._speaks(attempt, now)
         self._close(attempt, "ok", None, now)
+        if self._calls:
+            attempt.finish_reason = attempt.finish_reason if attempt.finish_reason in CUT_SHORT else "tool_calls"
+        elif self._policy.checks:
+            return [*closing, Check(attempt, "".join(self._delivered))]
         return [*closing, Finish()]
+
+    def _ended_in_a_call(self, attempt: Attempt, now: float) -> list[Action]:
+        """Whatever the provider says, this is not a whole answer: a call whose arguments are cut must not be made."""
+        if attempt.finish_reason not in CUT_SHORT:
+            attempt.finish_reason = None
+            return self._failed(attempt, BrokenStream(), now)
+        error = truncated_call()
+        self._close(attempt, "interrupted", None, now)
+        attempt.error_code = error.code
+        return [GiveUp(error)]
 
     def _failed(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
         if attempt.finish_reason is not None and attempt.first_token_at is not None:
@@ -250,12 +279,17 @@ class Completion:
             self._too_short_tokens = max(self._too_short_tokens, attempt.candidate.model.context_tokens)
         if error.retry_after_s is not None:
             self._retry_after_s.append(error.retry_after_s)
+        return self._after_failure(attempt, error, now)
+
+    def _after_failure(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
+        if attempt.kind == "repair":
+            return [GiveUp(invalid_object())]
         if now >= self._ends_at:
             return self._out_of_time(now)
         if self._has_spoken:
             return self._take_up(error, now)
         if isinstance(error, RequestRejected) and not isinstance(error, ContextTooLong):
-            return [GiveUp(_rejection(error))]
+            return [GiveUp(rejection(error))]
         return [] if self._live else self._go_on(attempt, error, now)
 
     def _blame(self, attempt: Attempt, error: ProviderError, now: float) -> None:
@@ -274,7 +308,7 @@ class Completion:
     def _go_on(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
         if isinstance(error, ContextTooLong):
             larger = self._untried(now)
-            return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(_rejection(error))]
+            return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(rejection(error))]
         honoured = self._policy.honour_retry_after
         if honoured and self._may_retry(attempt, error, LONGEST_WAIT_S) and self._health.retries.spend():
             return self._retry_later(attempt, error, now)
@@ -336,11 +370,11 @@ class Completion:
         policy = self._policy
         self.serving = None
         if policy.on_interrupt == "error" or self._recoveries == RECOVERIES:
-            return [GiveUp(_interrupted(error))]
+            return [GiveUp(interrupted(error))]
         self._recoveries += 1
-        if policy.on_interrupt == "continue" and policy.can_splice:
+        if policy.on_interrupt == "continue" and policy.can_splice and not self._calls:
             candidate = self._untried(now) or self._any(now)
-            return [self._continue(candidate, now)] if candidate is not None else [GiveUp(_interrupted(error))]
+            return [self._continue(candidate, now)] if candidate is not None else [GiveUp(interrupted(error))]
         return self._restart(error, now)
 
     def _continue(self, candidate: Candidate, now: float) -> Action:
@@ -360,19 +394,24 @@ class Completion:
         if now >= self._ends_at:
             return self._out_of_time(now)
         if self._recoveries == RECOVERIES:
-            return [GiveUp(_interrupted(None))]
+            return [GiveUp(interrupted(None))]
         self._recoveries += 1
         candidate = self._untried(now)
         return [self._continue(candidate, now)] if candidate is not None else self._restart(None, now)
 
     def _restart(self, error: ProviderError | None, now: float) -> list[Action]:
-        self._seam = None
         candidate = (self._untried(now) or self._any(now)) if self._policy.can_reset else None
         if candidate is None:
-            return [GiveUp(_interrupted(error))]
-        self._delivered.clear()
-        self._has_spoken = False
+            return [GiveUp(interrupted(error))]
+        self._forget()
         return [Reset(), self._open(candidate, "restart", now)]
+
+    def _forget(self) -> None:
+        """What was delivered is taken back."""
+        self._seam = None
+        self._delivered.clear()
+        self._calls.clear()
+        self._has_spoken = False
 
     def _any(self, now: float) -> Candidate | None:
         """The best candidate that does not rest, asked before or not."""
@@ -382,6 +421,28 @@ class Completion:
     def _is_long_enough(self, candidate: Candidate) -> bool:
         """Whether its context is larger than every one that was too short for this conversation."""
         return candidate.model.context_tokens > self._too_short_tokens
+
+    # After the last: as it should be, or asked for again
+
+    def _checked(self, attempt: Attempt, fault: str | None, now: float) -> list[Action]:
+        if fault is None:
+            self.checked = True
+            return [Finish()]
+        attempt.outcome, attempt.error_code = "error", InvalidObject.code
+        repairs = sum(other.kind == "repair" for other in self.attempts)
+        candidate = self._repairer(attempt, now) if repairs < self._policy.repairs and now < self._ends_at else None
+        if candidate is None:
+            return [GiveUp(invalid_object())]
+        text = "".join(self._delivered)
+        self._forget()
+        again = self._open(candidate, "repair", now).attempt
+        return [Reset(), Open(again, text, fault=fault)]
+
+    def _repairer(self, attempt: Attempt, now: float) -> Candidate | None:
+        """Who wrote it, as it is there and knows best what it meant; where it rests by now, the next."""
+        if self._health.of(attempt.candidate).admit(now):
+            return attempt.candidate
+        return self._untried(now)
 
     # Bookkeeping
 
@@ -412,27 +473,3 @@ class Completion:
         wait = int(min(*waits, LONGEST_TOLD_S)) + 1 if waits else None
         detail = f"tried {tried}" if tried else "all rest after failures"
         return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
-
-
-def _joined(seam: Seam, deltas: Sequence[Delta]) -> list[Delta]:
-    """What of these deltas is new to the reader. Raises Unproven."""
-    joined: list[Delta] = []
-    for delta in deltas:
-        text = seam.feed(delta.text) if delta.text else ""
-        if text:
-            joined.append(Delta(text=text))
-    return joined
-
-
-def _interrupted(error: ProviderError | None) -> AppError:
-    code = "stream_timeout" if isinstance(error, TimedOut) else Interrupted.code
-    return Interrupted("The provider broke off in the middle of its answer.", code=code)
-
-
-def _rejection(error: RequestRejected) -> InvalidRequest:
-    """The caller's own doing, in our words."""
-    if isinstance(error, ContextTooLong):
-        return InvalidRequest("The input is longer than the model can read.", code=error.code)
-    if isinstance(error, ContentRefused):
-        return InvalidRequest("The provider's content filter refused the prompt.", code=error.code)
-    return InvalidRequest("The provider rejected the request as malformed.", code=error.code)

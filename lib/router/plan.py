@@ -15,6 +15,8 @@ NEEDED_BY: dict[Capability, str] = {
     "json_schema": "response_format",
     "vision": "messages",
     "reasoning": "reasoning_effort",
+    "tools": "tools",
+    "json_schema_with_tools": "tools",
 }
 UNLISTED_CONTEXT_TOKENS = 8_192
 UNLISTED_OUTPUT_TOKENS = 4_096

@@ -1,5 +1,7 @@
 """Going on with an answer that broke off: what the next model is asked, and where its text joins what was delivered.
 
+And asking for one again that is whole but not as it should be.
+
 A seam is proven by text: the continuation repeats the end of what was delivered (the anchor), or begins from the start
 with exactly what was delivered, or comes from a model that is known to go on from an unfinished assistant message.
 Everything else is Unproven, and the caller is told that the answer broke off. Nothing is guessed.
@@ -8,9 +10,10 @@ Everything else is Unproven, and the caller is told that the answer broke off. N
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
-from lib.providers.base import ChatRequest
+from lib.providers.base import ChatRequest, Delta
 
 Habit = Literal["prefix", "anchor"]
 """How a model is asked to go on: from its own unfinished message, or by repeating an anchor."""
@@ -25,6 +28,9 @@ CHARACTERS_PER_TOKEN = 4
 INSTRUCTION = (
     "Your last message was cut off. Continue it, in the same language and form, with no introduction: first repeat its "
     "last characters exactly as they stand here, then go on without a break.\n{anchor}"
+)
+REPAIR = (
+    "Your last message is not the JSON that was asked for: {fault}. Write it again, corrected: the JSON alone, whole."
 )
 LEAD = " \t\n…."
 """What a model may put before the text that it repeats."""
@@ -43,6 +49,31 @@ def continuation(request: ChatRequest, delivered: str, habit: Habit) -> ChatRequ
         messages.append({"role": "user", "content": INSTRUCTION.format(anchor=anchor_of(delivered))})
     spent = len(delivered) // CHARACTERS_PER_TOKEN
     return dataclasses.replace(request, messages=tuple(messages), max_tokens=max(request.max_tokens - spent, 16))
+
+
+def repair(request: ChatRequest, answer: str, fault: str) -> ChatRequest:
+    """The request that asks a model for `answer` again, without its fault."""
+    messages = (
+        *request.messages,
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": REPAIR.format(fault=fault)},
+    )
+    return dataclasses.replace(request, messages=messages)
+
+
+def joined(seam: Seam, deltas: Sequence[Delta]) -> list[Delta]:
+    """What of these deltas of a continuation is new to the reader: text, and calls of tools once the seam is proven.
+
+    What a model thinks before it goes on with another's answer is no part of that answer. Raises Unproven.
+    """
+    new: list[Delta] = []
+    for delta in deltas:
+        text = seam.feed(delta.text) if delta.text else ""
+        if delta.tool_calls and not seam.joined:
+            raise Unproven
+        if text or delta.tool_calls:
+            new.append(Delta(text=text, tool_calls=delta.tool_calls))
+    return new
 
 
 def anchor_of(delivered: str) -> str:

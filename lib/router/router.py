@@ -15,6 +15,8 @@ from lib.providers.catalog import Row
 from lib.router.affinity import Affinity
 from lib.router.attempt import (
     Attempt,
+    Check,
+    Checked,
     Close,
     Deliver,
     Ended,
@@ -31,19 +33,24 @@ from lib.router.attempt import (
 from lib.router.completion import Completion
 from lib.router.health import Health
 from lib.router.plan import Candidate, Choice, ProviderFlag, make_plan
-from lib.router.recovery import continuation
+from lib.router.recovery import continuation, repair
 
 Upstream: TypeAlias = AsyncGenerator[Sequence[Delta], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the router should know of the caller's wishes besides the request itself."""
+    """What the router should know of the caller's wishes besides the request itself.
+
+    `check` says what is wrong with a complete text, or None; it may take a moment, so it is called in a thread, and
+    only where the policy says so.
+    """
 
     choice: Choice = field(default_factory=Choice)
     policy: Policy = field(default_factory=Policy)
     ends_at: float = inf
     """When there must be an end, on the event loop's clock; the policy's total may come sooner."""
+    check: Callable[[str], str | None] = lambda _: None
 
 
 class Answer:
@@ -65,6 +72,11 @@ class Answer:
     def serving(self) -> Attempt:
         """The attempt that speaks now or spoke last; where none ever did, the last one."""
         return self._core.serving or self._core.attempts[-1]
+
+    @property
+    def checked(self) -> bool:
+        """Whether the text is complete and was found to be as it should be."""
+        return self._core.checked
 
     def __aiter__(self) -> AsyncIterator[Sequence[Delta] | Reset]:
         """Batches of deltas that say something, as they come; a Reset takes back all before it.
@@ -111,7 +123,7 @@ class Router:
             if conversation is not None:
                 self._affinity.served(conversation, provider_flag, candidate)
 
-        return Answer(core, _Drive(core, request, self._provider, served).deltas())
+        return Answer(core, _Drive(core, request, self._provider, served, context.check).deltas())
 
 
 class _Drive:
@@ -123,11 +135,13 @@ class _Drive:
         request: ChatRequest,
         provider: Callable[[str], TextProvider],
         served: Callable[[Candidate], None],
+        check: Callable[[str], str | None],
     ) -> None:
         self._core = core
         self._request = request
         self._provider = provider
         self._served = served
+        self._check = check
         self._streams: dict[Attempt, Upstream] = {}
         self._tasks: dict[Attempt, asyncio.Task[Event]] = {}
         self._clock = asyncio.get_running_loop().time
@@ -136,22 +150,20 @@ class _Drive:
         try:
             actions = self._core.start(self._clock())
             while True:
+                event = None
                 for action in actions:
                     match action:
                         case Deliver(deltas):
                             yield deltas
-                        case Open():
-                            self._open(action)
-                        case Close(attempt):
-                            await self._close(attempt)
                         case Reset():
                             yield action
                         case Finish():
                             return
                         case GiveUp(error):
                             raise error
-                event = await self._next()
-                actions = self._core.handle(event, self._clock())
+                        case Open() | Close() | Check():
+                            event = await self._do(action)
+                actions = self._core.handle(event or await self._next(), self._clock())
         finally:
             await self._end()
 
@@ -163,11 +175,24 @@ class _Drive:
         for attempt in list(self._streams):
             await self._close(attempt)
 
+    async def _do(self, action: Open | Close | Check) -> Event | None:
+        """Do what the caller does not see; return what is known at once of what came of it."""
+        match action:
+            case Open():
+                self._open(action)
+            case Close(attempt):
+                await self._close(attempt)
+            case Check(attempt, text):
+                return Checked(attempt, await asyncio.to_thread(self._check, text))
+        return None
+
     def _open(self, action: Open) -> None:
         candidate, request = action.attempt.candidate, self._request
         if action.habit is not None:
             request = continuation(request, action.delivered, action.habit)
-            action.attempt.added_characters = request.characters - self._request.characters
+        elif action.fault is not None:
+            request = repair(request, action.delivered, action.fault)
+        action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 
     async def _close(self, attempt: Attempt) -> None:

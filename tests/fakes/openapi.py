@@ -19,11 +19,21 @@ def violations(path: str, body: Any, spec: str = "openai-chat.openapi.json") -> 
     return [f"{error.json_path}: {error.message}" for error in _validator(spec, path).iter_errors(body)]
 
 
+def delta_violations(delta: Any, spec: str = "openai-chat.openapi.json") -> list[str]:
+    """The same for the deltas that a chat completion is streamed in."""
+    validator = _validator_at(spec, "/components/schemas/ChatCompletionStreamResponseDelta")
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(delta)]
+
+
+def _validator(spec: str, path: str) -> Any:
+    pointer = path.replace("~", "~0").replace("/", "~1")
+    return _validator_at(spec, f"/paths/{pointer}/post/requestBody/content/application~1json/schema")
+
+
 @cache
-def _validator(spec: str, path: str) -> Any:  # its own annotations are incomplete
+def _validator_at(spec: str, pointer: str) -> Any:  # its own annotations are incomplete
     document = json.loads((SPECS / spec).read_text())
     resource: Resource[Any] = Resource(contents=document, specification=DRAFT202012)
-    pointer = path.replace("~", "~0").replace("/", "~1")
-    reference = f"urn:spec#/paths/{pointer}/post/requestBody/content/application~1json/schema"
+    reference = f"urn:spec#{pointer}"
     registry: Registry[Any] = Registry()
     return Draft202012Validator({"$ref": reference}, registry=registry.with_resource("urn:spec", resource))

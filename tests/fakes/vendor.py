@@ -127,6 +127,29 @@ def groq_words(*texts: str) -> Reply:
     return Reply([*steps, b"data: [DONE]\n\n"])
 
 
+def call_piece(index: int | None = 0, **fields: Any) -> dict[str, object]:
+    """One piece of a tool call as a delta; fields: id, name, arguments. An index of None is left out."""
+    names = fields.keys() & {"name", "arguments"}
+    piece: dict[str, object] = {"function": {name: fields.pop(name) for name in sorted(names, reverse=True)}}
+    piece = {**({} if index is None else {"index": index}), **fields, **piece}
+    return {"tool_calls": [{"type": "function", **piece} if "id" in piece else piece]}
+
+
+def calls(*tools: tuple[str, str], text: str = "", size: int = 7, finish_reason: str | None = "tool_calls") -> Reply:
+    """A healthy answer of tool calls (name and arguments each), as OpenAI streams it, arguments in pieces of `size`."""
+    steps: list[Step] = [event(chunk({"role": "assistant", "content": None}))]
+    steps += [event(chunk({"content": text}))] * bool(text)
+    for index, (name, arguments) in enumerate(tools):
+        steps.append(event(chunk(call_piece(index, id=f"call_{index}", name=name, arguments=""))))
+        pieces = (arguments[start : start + size] for start in range(0, len(arguments), size))
+        steps += [event(chunk(call_piece(index, arguments=piece))) for piece in pieces]
+    if finish_reason is not None:
+        steps.append(event(chunk({}, finish_reason=finish_reason)))
+        steps.append(event(chunk(None, usage=usage(20, 9))))
+        steps.append(b"data: [DONE]\n\n")
+    return Reply(steps)
+
+
 def failure(status: int, code: str | None = None, message: str = "fake failure", **headers: str) -> Reply:
     """An error answer in OpenAI's shape."""
     body = {"error": {"message": message, "type": "fake", "param": None, "code": code}}

@@ -123,6 +123,10 @@ REFUSED: list[tuple[Any, str]] = [
     ({**HI, "response_format": "json"}, "response_format"),
     (
         {**formatted(), "response_format": {**formatted()["response_format"], "type": "json_object"}},
+        "response_format.json_schema",
+    ),
+    (
+        {**formatted(), "response_format": {**formatted()["response_format"], "type": "text"}},
         "response_format.type",
     ),
     ({**HI, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
@@ -343,7 +347,7 @@ def test_messages_of_the_ai_sdk() -> None:
                 {"id": "1", "role": "system", "parts": [text], "metadata": {"a": 1}},
                 {"id": "2", "role": "user", "parts": [text, {"type": "data-x", "data": {"text": "no"}}]},
                 {"id": "3", "role": "assistant", "parts": [{"type": "step-start"}, thought]},
-                {"id": "4", "role": "assistant", "parts": [{"type": "tool-x", "input": {}}, text, text]},
+                {"id": "4", "role": "assistant", "parts": [{"type": "source-url", "url": "x"}, text, text]},
                 {"id": "5", "role": "user", "parts": [text], "content": "of older clients"},
             ]
         }
@@ -405,12 +409,24 @@ FIELDS = st.sampled_from(
     [
         *(field.alias or name for name, field in GenerateRequest.model_fields.items()),
         *("role", "content", "parts", "type", "text", "image_url", "url", "mediaType", "json_schema", "name", "schema"),
+        *(
+            "function",
+            "tool_calls",
+            "tool_call_id",
+            "toolCallId",
+            "state",
+            "input",
+            "output",
+            "arguments",
+            "parameters",
+        ),
         "unknown",
     ]
 )
 LEAVES = st.one_of(
     st.sampled_from([CANARY, f" {CANARY}", f"data:{CANARY}", CANARY * 100]),
     st.sampled_from(["user", "assistant", "text", "file", "image_url", "json_schema", "", " "]),
+    st.sampled_from(["tool", "function", "tool-x", "output-available", "input-available", "{}", "auto"]),
     st.none() | st.booleans() | st.integers(-9, 2**64) | st.floats(allow_nan=False, allow_infinity=False),
 )
 VALUES = json_values(FIELDS, LEAVES)
@@ -441,8 +457,8 @@ def test_any_json(body: object) -> None:
         assert CANARY not in f"{told} {got!r} {got.__cause__!r}"
     else:
         assert got.messages
-        assert all(message["role"] in {"system", "user", "assistant"} for message in got.messages)
-        assert all(message["content"] for message in got.messages)
+        assert all(message["role"] in {"system", "user", "assistant", "tool"} for message in got.messages)
+        assert all(message["content"] or message.keys() & {"tool_calls", "tool_call_id"} for message in got.messages)
 
 
 def outcome(body: object) -> ChatRequest | AppError:

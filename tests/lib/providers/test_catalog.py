@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from lib.app import App
-from lib.providers.base import Model
+from lib.providers.base import ChatRequest, Model
 from lib.providers.catalog import ROWS, Row
+from lib.providers.chat import request_arguments
 from lib.router.plan import ProviderFlag
 from lib.settings import from_environ, variables
 from tests.conftest import ACCESS, KEY_HEADER, MakeVendor, Serve, hosted_over
@@ -53,6 +54,18 @@ def test_hosted_rows_have_a_key_and_an_address(row: Row) -> None:
         assert row.base_url is not None
         assert row.base_url.startswith("https://")
         assert not row.base_url.endswith("/")
+
+
+def test_thoughts_are_asked_for_apart() -> None:
+    """A model whose vendor would put its thoughts into the text is asked not to with every request."""
+    row = next(row for row in ROWS if row.name == "groq")
+    asked = {
+        model.id: request_arguments(ChatRequest(({"role": "user", "content": "Hi"},), 5), model, row)
+        for model in row.models
+    }
+    assert [id_ for id_, arguments in asked.items() if arguments.get("reasoning_format") == "parsed"] == [
+        "qwen/qwen3.8-27b"
+    ]
 
 
 def test_names_are_unique() -> None:

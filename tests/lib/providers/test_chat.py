@@ -31,6 +31,7 @@ from lib.providers.catalog import ROWS, Row
 from lib.providers.chat import ChatStream, error_for, request_arguments, retry_after
 from tests.fakes.openapi import violations
 from tests.fakes.vendor import chunk, event, usage
+from tests.lib.conversations import TOOLS, WITH_CALLS, WITH_PARTS
 from tests.lib.values import SCALARS, json_values
 
 DONE = b"data: [DONE]\n\n"
@@ -287,6 +288,7 @@ KEYS = st.sampled_from(
         *("choices", "delta", "content", "reasoning", "reasoning_content", "finish_reason", "usage", "x_groq", "error"),
         *("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details", "cached_tokens"),
         *("code", "type", "reasoning_tokens", "0"),
+        *("tool_calls", "function", "name", "arguments", "index", "id"),
     ]
 )
 ANY_JSON = json_values(KEYS)
@@ -299,8 +301,17 @@ COUNTS = st.fixed_dictionaries(
         "completion_tokens_details": st.none() | st.fixed_dictionaries({"reasoning_tokens": SCALARS}),
     },
 )
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {"function": st.fixed_dictionaries({"name": SCALARS}, optional={"arguments": SCALARS | ANY_JSON}) | SCALARS},
+        optional={"index": st.integers(0, 2) | SCALARS, "id": SCALARS},
+    )
+    | SCALARS,
+    max_size=2,
+)
 PIECES = st.fixed_dictionaries(
-    {"content": st.text(max_size=4)}, optional={"reasoning": SCALARS | ANY_JSON, "reasoning_content": SCALARS}
+    {"content": st.text(max_size=4)},
+    optional={"reasoning": SCALARS | ANY_JSON, "reasoning_content": SCALARS, "tool_calls": CALLS | ANY_JSON},
 )
 CHOICES = st.fixed_dictionaries({"delta": PIECES | SCALARS}, optional={"finish_reason": SCALARS | ANY_JSON})
 ALMOST_CHUNKS = st.fixed_dictionaries(
@@ -328,6 +339,8 @@ def test_wrong_types(events: list[object]) -> None:
         assert isinstance(delta.reasoning, str)
         assert delta.finish_reason in {None, "stop", "length", "content_filter", "tool_calls", "other"}
         assert delta.usage is None or isinstance(delta.usage.input_tokens, int)
+        assert all(isinstance(call.index, int) for call in delta.tool_calls)
+        assert all(isinstance(text, str) for call in delta.tool_calls for text in (call.id, call.name, call.arguments))
         assert delta != Delta()
 
 
@@ -492,11 +505,16 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**63 - 1),
     "response_format": SCHEMA.map(lambda schema: {"type": "json_schema", "json_schema": schema}),
     "reasoning_effort": st.sampled_from(["low", "medium", "high"]),
+    "tools": TOOLS,
 }
 CHAT_REQUESTS: st.SearchStrategy[ChatRequest] = st.one_of(
     st.fixed_dictionaries({"prompt": TEXT}, optional=OPTIONS),
     st.fixed_dictionaries(
-        {"messages": st.lists(MESSAGE, max_size=4).map(lambda rest: [{"role": "user", "content": "Hi"}, *rest])},
+        {
+            "messages": st.tuples(st.lists(MESSAGE, max_size=4), st.sampled_from([[], WITH_CALLS, WITH_PARTS])).map(
+                lambda some: [{"role": "user", "content": "Hi"}, *some[0], *some[1]]
+            )
+        },
         optional=OPTIONS,
     ),
 ).map(lambda body: read_generate_request(body).chat())
@@ -513,6 +531,7 @@ def test_requests_fit_the_description(row: Row, model: Model, request: ChatReque
     assert json.loads(json.dumps(arguments)) == arguments
     assert arguments["stream"] is True
     assert None not in arguments.values()
+    assert arguments.get("tools", []) == list(request.tools)
     assert ("reasoning_effort" in arguments) == (request.reasoning_effort is not None and "reasoning" in model.can)
 
 

@@ -100,6 +100,7 @@ ROWS: tuple[Row, ...] = (
         fast="meta-llama/Llama-3.3-70B-Instruct-Turbo",
         strong="openai/gpt-oss-120b",
     ),
+    # It goes on from its own message word for word: tests/local/test_text.py, and docs/faults.md for the measurement.
     Row(
         name="local",
         label="Embedded demo model",

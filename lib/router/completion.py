@@ -242,7 +242,7 @@ class Completion:
         return Deliver(deltas)
 
     def _ended(self, attempt: Attempt, now: float) -> list[Action]:
-        if self._seam is not None and not self._seam.joined:
+        if self._seam is not None and attempt is not self.serving and not self._seam.may_be_empty:
             return self._unproven(attempt, now)
         if not self._calls.are_whole:
             return self._ended_in_a_call(attempt, now)

@@ -97,6 +97,8 @@ class Seam:
         self._held = ""
         self._matched: int | None = None
         self.joined = habit == "prefix"
+        self.may_be_empty = self.joined
+        """Whether the answer may end at the seam: not where a model only repeated what there was, and stopped."""
 
     def feed(self, text: str) -> str:
         """Take the continuation's next text; return what of it is new to the reader. Raises Unproven."""

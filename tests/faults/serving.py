@@ -64,6 +64,7 @@ class Result:
     status: int = 0
     elapsed_s: float = 0.0
     hung: bool = False
+    resets: int = 0
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -111,6 +112,9 @@ def _read_parts(response: httpx.Response, result: Result, until: float) -> None:
         match part["type"]:
             case "text-delta":
                 result.text += part["delta"]
+            case "reset-step":
+                result.text = ""
+                result.resets += 1
             case "error" | "abort":
                 result.error = result.metadata.get("error_code") or part.get("errorText", "abort")
             case "finish":

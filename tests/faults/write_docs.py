@@ -1,4 +1,7 @@
-"""Writes docs/faults.md: `python -m tests.faults.write_docs` runs the public suite and lists the tests of our rows."""
+"""Writes docs/faults.md: `python -m tests.faults.write_docs` runs the public suite and lists the tests of our rows.
+
+The figures of the embedded model are those that tests/faults/seams.py measured last.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tests.fakes.loop import LoopThread
 from tests.faults.bench import CASES, EXPECTED, POLICIES, Verdict, score
+from tests.faults.seams import HABITS, MAX_TOKENS, PLACES, SEED, kept
 
 FILE = ROOT / "docs" / "faults.md"
 VERDICTS: tuple[Verdict, ...] = ("pass", "partial", "safe", "fail")
@@ -33,6 +37,23 @@ pass: the whole answer and every check. partial: the whole answer, but an adviso
 error. fail: anything else. By default a provider that fails before its first token is left at once, since the next one
 answers sooner; the suite would rather see the same one asked again, which `honour_retry_after` does.
 
+## The embedded model, continued by itself
+
+How often a seam can be proven depends on the model. For the small one that `make run` brings it is measured: {answers}
+answers of it (greedy, up to {tokens} tokens), each cut at {places} places drawn with the seed {seed}, by FIN or reset,
+and continued by the same model through `POST /api/generate`. `python -m tests.faults.seams` does it (five minutes; last
+on {measured}), and `tests/faults/test_seams.py` holds what follows from it.
+
+| Asked to go on | Seams proven | Word for word as without the cut |
+| --- | --- | --- |
+{shares}
+
+Prefix: from its own unfinished message; this is why the catalogue has it as `continues_prefix`. Anchor: by repeating
+the end of what was delivered, as every model is asked of which that is not known. Each seam that was not proven ended
+in the explicit error, or in a reset and a fresh answer where the caller had asked for that; each proven one gave what
+was delivered and then what was new, every character once. A model that only repeats what there was and stops counts as
+unproven: its end shows nothing of the answer's.
+
 ## Our own matrix
 
 | Row | Promise | Test |
@@ -53,7 +74,22 @@ def render(scores: Mapping[str, Mapping[str, Verdict]]) -> str:
     source = (Path(__file__).parent / "test_fault_rows.py").read_text()
     tests = re.findall(r'^def (test_fault_(\d\d)_\w+)\(.*?"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
     rows = [f"| {int(row)} | {promise} | `{name}` |" for name, row, promise in tests]
-    return HEAD + "\n".join(lines) + "\n" + LEGEND + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + _legend() + "\n".join(rows) + "\n"
+
+
+def _legend() -> str:
+    figures = kept()
+    table = [
+        f"| {habit} | {figures.proven[habit]} of {figures.cuts} | {figures.word_for_word[habit]} |" for habit in HABITS
+    ]
+    return LEGEND.format(
+        answers=figures.answers,
+        tokens=MAX_TOKENS,
+        places=PLACES,
+        seed=SEED,
+        measured=figures.measured,
+        shares="\n".join(table),
+    )
 
 
 def main() -> None:

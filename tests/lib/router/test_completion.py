@@ -330,12 +330,22 @@ def test_continuation_from_a_prefix() -> None:
     assert read(said(core, TEXT[9:], START + 3)) == TEXT[9:]
 
 
-def test_nothing_left_to_say() -> None:
-    """A continuation that ends where the answer ended completes it."""
+@pytest.mark.parametrize("repeated", [anchor_of(TEXT), TEXT], ids=["anchor", "all"])
+def test_repetition_is_no_end(repeated: str) -> None:
+    """A model that repeats what there was and stops has not shown that the answer ends there: small ones do so."""
     core = started()
     said(core, TEXT, START + 1)
     failed(core, BrokenStream(), START + 2)
-    assert said(core, anchor_of(TEXT), START + 3) == []
+    assert said(core, repeated, START + 3) == []
+    assert gave_up(core.handle(Ended(core.attempts[1]), START + 4)).code == "stream_interrupted"
+    assert core.attempts[1].error_code == "seam_unproven"
+
+
+def test_nothing_left_to_say() -> None:
+    """A model that goes on from its own message and has nothing to add says that the answer was complete."""
+    core = started(A, candidate("b", continues_prefix=True))
+    said(core, TEXT, START + 1)
+    failed(core, BrokenStream(), START + 2)
     assert core.handle(Ended(core.attempts[1]), START + 4) == [Finish()]
 
 

@@ -46,7 +46,7 @@ from lib.router.attempt import (
 from lib.router.health import Health
 from lib.router.plan import Candidate
 from lib.router.recovery import Seam, Unproven, joined
-from lib.router.told import interrupted, invalid_object, rejection, truncated_call
+from lib.router.told import exhausted, interrupted, invalid_object, rejection, truncated_call
 from lib.router.tool_calls import ToolCalls
 
 RECOVERIES = 3
@@ -58,8 +58,6 @@ LONGEST_WAIT_S = 10.0
 LONGEST_REST_S = 120.0
 CONFIG_REST_S = 60.0
 """After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
-LONGEST_TOLD_S = 3600.0
-"""What a caller is told at most, whatever a provider says."""
 CUT_SHORT = ("length", "content_filter")
 """Reasons to end before the answer did: the same question would be cut short again."""
 
@@ -114,7 +112,8 @@ class Completion:
             case Tick():
                 return self._tick(now)
             case Received(attempt, deltas) if attempt in self._live:
-                return self._received(attempt, deltas, now)
+                actions = self._received(attempt, deltas, now)
+                return actions if now < self._ends_at else [*actions, *self._late(now)]
             case Ended(attempt) if attempt in self._live:
                 return self._ended(attempt, now)
             case Failed(attempt, error) if attempt in self._live:
@@ -176,7 +175,19 @@ class Completion:
             return self._hedge(now)
         return []
 
+    def _late(self, now: float) -> list[Action]:
+        """The request's time may end while words still come: a reader who takes long for each leaves no silence."""
+        return self._out_of_time(now) if self._live and self._complete() is None else []
+
+    def _complete(self) -> Attempt | None:
+        """Whose answer is all there, though it may have more to tell, such as what it counted."""
+        serving = self.serving
+        is_whole = serving is not None and serving.outcome is None and serving.finish_reason is not None
+        return serving if is_whole else None
+
     def _out_of_time(self, now: float) -> list[Action]:
+        if (complete := self._complete()) is not None:
+            return self._ended(complete, now)
         closing: list[Action] = []
         for attempt in list(self._live):
             self._run_out(attempt, now)
@@ -466,10 +477,5 @@ class Completion:
         self._health.of(attempt.candidate).abandoned(attempt.probe)
 
     def _exhausted(self, now: float) -> NoProvider:
-        failed = [attempt for attempt in self.attempts if attempt.error_code is not None]
-        tried = ", ".join(f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in failed)
-        rests = [self._health.of(candidate).resting_s(now) for candidate in self._plan]
-        waits = [*self._retry_after_s, *(rest for rest in rests if 0 < rest < float("inf"))]
-        wait = int(min(*waits, LONGEST_TOLD_S)) + 1 if waits else None
-        detail = f"tried {tried}" if tried else "all rest after failures"
-        return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
+        rests = (self._health.of(candidate).resting_s(now) for candidate in self._plan)
+        return exhausted(self.attempts, [*self._retry_after_s, *(rest for rest in rests if 0 < rest < inf)])

@@ -37,6 +37,7 @@ PURE = [
     "lib/router/attempt.py",
     "lib/router/affinity.py",
     "lib/router/length.py",
+    "lib/router/told.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/providers/embeddings.py",

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from lib import settings as environment
+from lib.app import App
 from lib.providers.base import ChatRequest, Delta, Model, TextProvider
 from lib.providers.catalog import Row
 from lib.router.breaker import BreakerPolicy
@@ -27,7 +28,7 @@ from local.text import MODEL_NAME
 from tests.conftest import ACCESS
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Cut, Reply, Vendor
-from tests.faults.serving import AdjustedApp, Result, call, served
+from tests.faults.serving import Result, call, served
 
 FILE = Path(__file__).parent / "seams.json"
 SEED = 20_261_122
@@ -145,7 +146,7 @@ class Tap:
                 yield deltas
 
 
-class TappedApp(AdjustedApp):
+class TappedApp(App):
     """The product, with a tap at the embedded model."""
 
     tap: Tap | None = None
@@ -220,7 +221,7 @@ def _app(url: str, broken: Vendor, habit: Habit) -> TappedApp:
     )
     environ = {**ACCESS, "BROKEN_BASE_URL": f"{broken.url}/v1", "EMBEDDED_BASE_URL": url}
     settings = environment.from_environ(environ, rows)
-    return TappedApp(settings, rows, lambda policy: policy, Health(NEVER_RESTS))
+    return TappedApp(settings, rows, health=Health(NEVER_RESTS))
 
 
 @dataclass(frozen=True)

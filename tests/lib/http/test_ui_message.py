@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.http.ui_message import DONE, HEADERS, MEDIA_TYPE, UIMessageWriter, frame
-from lib.providers.base import Delta, FinishReason, Usage
+from lib.providers.base import Delta, FinishReason, ToolCallDelta, Usage
+from lib.router.attempt import Reset
 
 Chunk = dict[str, Any]
 
@@ -98,20 +101,129 @@ def test_headers() -> None:
     assert "no-transform" in HEADERS["cache-control"]
 
 
+CALL = ToolCallDelta(0, "call_1", "weather")
+ARGUMENTS = '{"city": "Paris"}'
+
+
+def test_calls() -> None:
+    """A call is shown as it is written, and may be made only at the end, with its whole input, when all is there."""
+    writer = UIMessageWriter()
+    stream = writer.start("x", {}) + writer.write([Delta(text="Let me see."), Delta(tool_calls=(CALL,))])
+    stream += writer.write([Delta(tool_calls=(ToolCallDelta(0, arguments=ARGUMENTS[:8]),))])
+    second = ToolCallDelta(1, "call_2", "time", "{}")
+    stream += writer.write([Delta(tool_calls=(ToolCallDelta(0, arguments=ARGUMENTS[8:]), second))])
+    before, at_end = chunks(stream), chunks(writer.finish("tool_calls", {}))
+    assert before[4:] == [
+        {"type": "text-end", "id": "1"},
+        {"type": "tool-input-start", "toolCallId": "call_1", "toolName": "weather"},
+        {"type": "tool-input-delta", "toolCallId": "call_1", "inputTextDelta": ARGUMENTS[:8]},
+        {"type": "tool-input-delta", "toolCallId": "call_1", "inputTextDelta": ARGUMENTS[8:]},
+        {"type": "tool-input-start", "toolCallId": "call_2", "toolName": "time"},
+        {"type": "tool-input-delta", "toolCallId": "call_2", "inputTextDelta": "{}"},
+    ]
+    assert at_end == [
+        {"type": "tool-input-available", "toolCallId": "call_1", "toolName": "weather", "input": {"city": "Paris"}},
+        {"type": "tool-input-available", "toolCallId": "call_2", "toolName": "time", "input": {}},
+        {"type": "finish-step"},
+        {"type": "finish", "finishReason": "tool-calls", "messageMetadata": {}},
+    ]
+
+
+def test_calls_of_an_answer_that_broke_off() -> None:
+    """No call of an answer that broke off may be made, whole or not: each is told to have failed, before the error."""
+    writer = UIMessageWriter()
+    writer.write([Delta(tool_calls=(CALL, ToolCallDelta(0, arguments="{}"), ToolCallDelta(1, "call_2", "time", "{")))])
+    assert chunks(writer.fail("It broke.", {})) == [
+        {
+            "type": "tool-input-error",
+            "toolCallId": "call_1",
+            "toolName": "weather",
+            "input": "{}",
+            "errorText": "It broke.",
+        },
+        {
+            "type": "tool-input-error",
+            "toolCallId": "call_2",
+            "toolName": "time",
+            "input": "{",
+            "errorText": "It broke.",
+        },
+        {"type": "message-metadata", "messageMetadata": {}},
+        {"type": "error", "errorText": "It broke."},
+        {"type": "finish", "finishReason": "error"},
+    ]
+
+
+def test_calls_that_were_taken_back() -> None:
+    """After a reset nothing is said of the calls before it."""
+    writer = UIMessageWriter()
+    writer.write([Delta(tool_calls=(CALL, ToolCallDelta(0, arguments="{")))])
+    assert types(writer.write(Reset())) == ["reset-step"]
+    writer.write([Delta(tool_calls=(ToolCallDelta(0, "call_9", "time", '{"a": 1}'),))])
+    available, *rest = chunks(writer.finish("tool_calls", {}))
+    assert (available["toolCallId"], available["input"]) == ("call_9", {"a": 1})
+    assert [chunk["type"] for chunk in rest] == ["finish-step", "finish"]
+
+
+def test_arguments_that_look_like_framing() -> None:
+    """Line ends between the tokens of a call's JSON stay out of the framing."""
+    writer = UIMessageWriter()
+    stream = writer.write([Delta(tool_calls=(ToolCallDelta(0, "a", "f", '{\n\n"a":\r\n"\\n"}'),))])
+    assert chunks(stream)[1]["inputTextDelta"] == '{\n\n"a":\r\n"\\n"}'
+    assert chunks(writer.finish(None, {}))[0]["input"] == {"a": "\n"}
+
+
+def test_another_speaks() -> None:
+    """Thoughts of another model are a part of their own; text goes on where it was."""
+    writer = UIMessageWriter()
+    writer.write([Delta(reasoning="Hm")])
+    assert types(writer.another()) == ["reasoning-end"]
+    assert types(writer.write([Delta(reasoning="Hm")])) == ["reasoning-start", "reasoning-delta"]
+    writer.write([Delta(text="Yes")])
+    assert writer.another() == b""
+    assert types(writer.write([Delta(text="!")])) == ["text-delta"]
+
+
 PIECES = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
-DELTAS = st.builds(Delta, text=PIECES, reasoning=PIECES, usage=st.none() | st.just(Usage(1, 1)))
+DELTAS = st.builds(
+    Delta,
+    text=PIECES,
+    reasoning=PIECES,
+    usage=st.none() | st.just(Usage(1, 1)),
+    tool_calls=st.lists(st.sampled_from([CALL, replace(CALL, arguments="{}")]), max_size=2).map(tuple),
+)
+
+
+def numbered(batches: list[list[Delta]]) -> list[list[Delta]]:
+    """The same, with calls that are told apart."""
+    number = itertools.count()
+    for batch in batches:
+        for delta in batch:
+            calls = zip(delta.tool_calls, number, strict=False)
+            delta.tool_calls = tuple(replace(call, index=index, id=str(index)) for call, index in calls)
+    return batches
 
 
 @given(st.lists(st.lists(DELTAS, max_size=3), max_size=5), st.booleans())
 def test_grammar(batches: list[list[Delta]], fails: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
     """Whatever the deltas are: each part is opened once, fed and closed, one at a time, and nothing is lost."""
-    writer = UIMessageWriter()
+    writer, batches = UIMessageWriter(), numbered(batches)
     stream = writer.start("x", {}) + b"".join(writer.write(batch) for batch in batches)
     stream += writer.fail("broke", {}) if fails else writer.finish("stop", {})
+    calls = [call.id for batch in batches for delta in batch for call in delta.tool_calls]
     got, said, open_part, seen = chunks(stream), {"text": "", "reasoning": ""}, ("", ""), set[str]()
     tail = ["message-metadata", "error", "finish"] if fails else ["finish-step", "finish"]
     assert [chunk["type"] for chunk in got[:2] + got[-len(tail) :]] == ["start", "start-step", *tail]
-    for chunk in got[2 : -len(tail)]:
+    started, last = (
+        [chunk["toolCallId"] for chunk in got if chunk["type"] == "tool-input-start"],
+        len(calls) + len(tail),
+    )
+    assert started == calls
+    assert [chunk["toolCallId"] for chunk in got[len(got) - last : -len(tail)]] == calls
+    for chunk in got[2:-last]:
+        if chunk["type"].startswith("tool-input"):
+            assert open_part == ("", "")
+            continue
         kind, _, step = chunk["type"].partition("-")
         if step == "start":
             assert open_part == ("", "")

@@ -1,16 +1,19 @@
 """The router's core in a made-up world under virtual time: every schedule of faults follows from one integer.
 
-Each provider answers the same text, in pieces, and may fail at any point in any way. How it goes on after an
-interruption is its habit: some do as they are asked, some write something else. The driver's part is played here, as
-router.py plays it, so that a schedule which breaks a promise can be run again by its seed alone.
+Each provider answers the same text, in pieces, and may call tools after it; some think before. Any may fail at any
+point in any way, or say that it has finished in the middle of a call. How it goes on after an interruption is its
+habit: some do as they are asked, some write something else. Where a text is checked, chance finds fault with it. The
+driver's part is played here, as router.py plays it, so that a schedule which breaks a promise can be run again by its
+seed alone.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,11 +29,13 @@ from lib.errors import (
     RateLimited,
     RequestRejected,
 )
-from lib.providers.base import ChatRequest, Conversation, Delta, Model
+from lib.providers.base import ChatRequest, Conversation, Delta, FinishReason, Model, ToolCallDelta
 from lib.router.affinity import Affinity
 from lib.router.attempt import (
     Action,
     Attempt,
+    Check,
+    Checked,
     Close,
     Deliver,
     Ended,
@@ -48,7 +53,8 @@ from lib.router.breaker import BreakerPolicy
 from lib.router.completion import Completion
 from lib.router.health import Health
 from lib.router.plan import Candidate, ProviderFlag
-from lib.router.recovery import continuation
+from lib.router.recovery import continuation, repair
+from lib.router.tool_calls import ToolCalls
 
 Obedience = Literal["obeys", "chats first", "starts over", "paraphrases", "refuses"]
 Fault = Literal[
@@ -64,12 +70,14 @@ Fault = Literal[
     "cut",
     "stall",
     "slow",
+    "lies",
 ]
 FAULTS: tuple[Fault, ...] = (
     *("refused", "error", "throttled", "rejected", "key", "filtered", "too long", "hang", "slow"),
     # The hardest ones, so the most frequent.
     *("cut", "cut", "cut", "cut", "cut", "cut"),
     *("stall", "stall", "stall"),
+    *("lies", "lies"),
 )
 ERRORS: dict[Fault, type[ProviderError]] = {
     "refused": ConnectionFailed,
@@ -122,7 +130,10 @@ class Story:
     policy: Policy
     ends_at: float
     expected: Candidate | None = None
+    wanted: int = 0
+    """How many tools the answer calls."""
     delivered: str = ""
+    called: ToolCalls = field(default_factory=ToolCalls)
     resets: int = 0
     finished: bool = False
     error: AppError | None = None
@@ -131,6 +142,18 @@ class Story:
     reader_s: float = 0.0
     left_open: list[Attempt] = field(default_factory=list[Attempt])
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+    def take(self, deltas: Sequence[Delta]) -> None:
+        """The caller gets these."""
+        self.delivered += "".join(delta.text for delta in deltas)
+        for delta in deltas:
+            self.called.add(delta.tool_calls)
+
+    def forget(self) -> None:
+        """The caller drops what it has got."""
+        self.delivered = ""
+        self.called.clear()
+        self.resets += 1
 
 
 class World:
@@ -169,6 +192,8 @@ class World:
             can_reset=self.chance.random() < 0.4,
             can_splice=self.chance.random() < 0.8,
             honour_retry_after=self.chance.random() < self.patience,
+            checks=self.chance.random() < 0.3,
+            repairs=self.chance.choice((0, 1)),
         )
 
     def text(self) -> str:
@@ -186,7 +211,8 @@ class World:
         ends_at = self.now + self.chance.choice((280.0, 280.0, 10.0))
         conversation = Conversation(self.chance.choice("stuvw"), goes_on=self.chance.random() < 0.8)
         plan = tuple(map(self.candidate, self.providers))
-        story = Story(self.text(), policy, min(self.now + policy.total_s, ends_at))
+        wanted = self.chance.choice((0, 0, 1, 3))
+        story = Story(self.text(), policy, min(self.now + policy.total_s, ends_at), wanted=wanted)
         flag, served = self.served.get(conversation.key, (None, plan[0]))
         if conversation.goes_on and flag == self.flag and self.health.of(served).resting_s(self.now) == 0:
             story.expected = served
@@ -220,7 +246,13 @@ class _Run:
         """Play it to its end; who served it, if anyone did."""
         world, story = self._world, self._story
         actions = self._core.start(world.now)
-        while not self._do(actions):
+        while not (story.finished or story.error):
+            checked = self._do(actions)
+            if story.finished or story.error:
+                break
+            if checked is not None:
+                actions = self._core.handle(checked, world.now)
+                continue
             until = self._core.waiting(world.now)
             at = self._heap[0][0] if self._heap else float("inf")
             world.now = max(min(at, until, self._leaves_at), world.now)
@@ -239,32 +271,38 @@ class _Run:
         story.left_open = [attempt for attempt in story.attempts if attempt.outcome is None]
         return self._core.serving.candidate if self._core.serving is not None else None
 
-    def _do(self, actions: list[Action]) -> bool:
-        """Do what the core says; True when the request is over."""
-        story = self._story
+    def _do(self, actions: list[Action]) -> Event | None:
+        """Do what the core says; return what is known at once of what came of it."""
+        story, event = self._story, None
         for action in actions:
             match action:
-                case Open(attempt, delivered, habit):
-                    self._open.add(attempt)
-                    story.most_live = max(story.most_live, len(self._open))
-                    self._schedule(attempt, delivered if habit else None)
-                    if habit:
-                        continuation(self._request, delivered, habit)
-                case Close(attempt):
-                    self._hang_up(attempt)
                 case Deliver(deltas):
-                    story.delivered += "".join(delta.text for delta in deltas)
+                    story.take(deltas)
                     self._read()
                 case Reset():
-                    story.delivered = ""
-                    story.resets += 1
+                    story.forget()
+                case Open():
+                    self._call(action)
+                case Close(attempt):
+                    self._hang_up(attempt)
+                case Check(attempt, text):
+                    assert text == story.delivered
+                    event = Checked(attempt, "is odd" if self._world.chance.random() < 0.4 else None)
                 case Finish():
                     story.finished = True
-                    return True
                 case GiveUp(error):
                     story.error = error
-                    return True
-        return False
+        return event
+
+    def _call(self, action: Open) -> None:
+        attempt, delivered = action.attempt, action.delivered
+        self._open.add(attempt)
+        self._story.most_live = max(self._story.most_live, len(self._open))
+        self._schedule(attempt, delivered if action.habit else None)
+        if action.habit:
+            continuation(self._request, delivered, action.habit)
+        if action.fault:
+            repair(self._request, delivered, action.fault)
 
     def _read(self) -> None:
         """The reader takes its time; meanwhile nothing is read from the provider, nor looked at."""
@@ -295,18 +333,39 @@ class _Run:
             retry_after_s = chance.choice((None, 2.0, 6.0, 30.0)) if fault in {"throttled", "error"} else None
             yield chance.uniform(0.01, 1), Failed(attempt, ERRORS[fault](retry_after_s=retry_after_s))
             return
-        pieces = self._pieces(provider, delivered)
-        stop = chance.randint(0, len(pieces)) if fault in {"cut", "stall"} else len(pieces)
+        deltas = [Delta(text=piece) for piece in self._pieces(provider, delivered)]
+        begin, deltas = len(deltas), [*deltas, *self._calls(attempt)]
+        stop = self._stop(fault, begin, len(deltas))
         yield (chance.uniform(3, 30) if fault == "slow" else chance.uniform(0.01, 1)), Received(attempt, [Delta()])
         for _ in range(chance.choice((0, 0, 0, 5))):
             yield chance.uniform(0.01, 3), Received(attempt, [Delta(reasoning="Hm")])
-        for piece in pieces[:stop]:
-            yield chance.uniform(0.001, 0.2), Received(attempt, [Delta(text=piece)])
+        for delta in deltas[:stop]:
+            yield chance.uniform(0.001, 0.2), Received(attempt, [delta])
         if fault == "cut":
             yield 0.01, Failed(attempt, BrokenStream())
         elif fault != "stall":
-            yield 0.01, Received(attempt, [Delta(finish_reason="stop")])
-            yield 0.0, Ended(attempt)
+            reason: FinishReason = chance.choice(("stop", "tool_calls", "stop", "length"))
+            yield 0.01, Received(attempt, [Delta(finish_reason=reason)])
+            yield 0.0, chance.choice((Ended(attempt), Failed(attempt, BrokenStream())))
+
+    def _stop(self, fault: Fault, begin: int, end: int) -> int:
+        """After how many deltas the provider falls silent; its calls begin at `begin`."""
+        chance = self._world.chance
+        if fault == "lies" and begin < end:
+            # In the middle of a call: its adapter has no reason to doubt what the provider says.
+            return begin + 3 * chance.randrange(self._story.wanted) + chance.randint(1, 2)
+        return chance.randint(0, end) if fault in {"cut", "stall"} else end
+
+    def _calls(self, attempt: Attempt) -> list[Delta]:
+        """The calls that a provider makes, in pieces, the last of each in the last; each call says whose it is."""
+        deltas: list[Delta] = []
+        for index in range(self._story.wanted):
+            arguments = json.dumps({"by": attempt.number, "text": "{}" * 3})
+            middle = self._world.chance.randint(1, len(arguments) - 1)
+            first = ToolCallDelta(index, f"{attempt.number}-{index}", "tool")
+            rest = (ToolCallDelta(index, arguments=piece) for piece in (arguments[:middle], arguments[middle:]))
+            deltas += [Delta(tool_calls=(piece,)) for piece in (first, *rest)]
+        return deltas
 
     def _pieces(self, provider: Provider, delivered: str | None) -> list[str]:
         """What the provider writes, cut anywhere."""

@@ -20,6 +20,7 @@ from lib.errors import (
     ContextTooLong,
     CredentialsRejected,
     Interrupted,
+    InvalidObject,
     InvalidRequest,
     ModelUnavailable,
     NoProvider,
@@ -31,11 +32,13 @@ from lib.errors import (
     TimedOut,
 )
 from lib.http.problem import problem
-from lib.providers.base import Delta, Model, Usage
+from lib.providers.base import Delta, Model, ToolCallDelta, Usage
 from lib.providers.chat import error_for
 from lib.router.attempt import (
     Action,
     Attempt,
+    Check,
+    Checked,
     Close,
     Deliver,
     Ended,
@@ -55,6 +58,7 @@ from lib.router.completion import CONFIG_REST_S, LONGEST_REST_S, LONGEST_WAIT_S,
 from lib.router.health import RETRIES, Health
 from lib.router.plan import Candidate
 from lib.router.recovery import HELD_CHARACTERS, anchor_of
+from lib.router.tool_calls import ToolCalls
 from tests.lib.router.cores import POLICY, START, A, B, C, candidate, failed, gave_up, kinds, opened, said, started
 from tests.lib.router.cores import text_of as read
 
@@ -760,6 +764,8 @@ def state(core: Completion) -> list[dict[str, object]]:
     return [dataclasses.asdict(attempt) for attempt in core.attempts]
 
 
+CALL_BEGINS = (ToolCallDelta(0, "a", "f", "{"),)
+CALL_ENDS = (ToolCallDelta(0, arguments="}"),)
 DELTAS = st.lists(
     st.builds(
         Delta,
@@ -767,6 +773,7 @@ DELTAS = st.lists(
         reasoning=st.sampled_from(["", "", "r"]),
         finish_reason=st.sampled_from([None, None, "stop"]),
         usage=st.sampled_from([None, Usage(7, 3)]),
+        tool_calls=st.sampled_from([(), (), (), CALL_BEGINS, CALL_ENDS]),
     ),
     min_size=1,
     max_size=2,
@@ -794,6 +801,8 @@ POLICIES = st.builds(
     can_reset=st.booleans(),
     can_splice=st.booleans(),
     honour_retry_after=st.booleans(),
+    checks=st.booleans(),
+    repairs=st.sampled_from([0, 0, 1]),
 )
 
 
@@ -832,8 +841,11 @@ class Plan:
         return cls(now + script[0][0] if script else inf, script)
 
 
-def do(actions: Sequence[Action], run: Run, live: dict[Attempt, Plan], scripts: Sequence[Script], now: float) -> None:
-    """Do what the core says."""
+def do(
+    actions: Sequence[Action], run: Run, live: dict[Attempt, Plan], scripts: Sequence[Script], now: float
+) -> Event | None:
+    """Do what the core says; return what is known at once of what came of it."""
+    event = None
     for action in actions:
         match action:
             case Open(attempt):
@@ -841,13 +853,17 @@ def do(actions: Sequence[Action], run: Run, live: dict[Attempt, Plan], scripts: 
             case Close(attempt):
                 del live[attempt]
             case Deliver(deltas):
-                assert any(delta.text or delta.reasoning for delta in deltas)
+                assert any(delta.characters for delta in deltas)
                 run.delivered.extend(deltas)
             case Reset():
                 run.delivered.clear()
                 run.resets += 1
+            case Check(attempt, text):
+                assert live == {}
+                event = Checked(attempt, "is odd" if len(text) % 2 else None)
             case Finish() | GiveUp():
                 run.end = action
+    return event
 
 
 def simulate(core: Completion, scripts: Sequence[Script], leaves_after_s: float | None) -> Run:
@@ -857,7 +873,10 @@ def simulate(core: Completion, scripts: Sequence[Script], leaves_after_s: float 
     leaves_at = inf if leaves_after_s is None else START + leaves_after_s
     actions = core.start(now)
     while True:
-        do(actions, run, live, scripts, now)
+        event = do(actions, run, live, scripts, now)
+        if event is not None:
+            actions = core.handle(event, now)
+            continue
         if run.end is not None:
             run.ended_at = now
             return run
@@ -907,8 +926,12 @@ def test_every_order_of_events(
     assert "first" not in kinds_after
     assert kinds_after.count("hedge") <= 1
     assert kinds_after.count("continuation") <= RECOVERIES
-    assert run.resets == kinds_after.count("restart") <= (RECOVERIES if policy.can_reset else 0)
-    assert kinds_after.count("continuation") + kinds_after.count("restart") <= RECOVERIES
+    restarts, repairs = kinds_after.count("restart"), kinds_after.count("repair")
+    assert run.resets == restarts + repairs
+    assert restarts <= (RECOVERIES if policy.can_reset else 0)
+    assert kinds_after.count("continuation") + restarts <= RECOVERIES
+    assert repairs <= (policy.repairs if policy.checks else 0)
+    assert repairs == 0 or kinds_after[-1] == "repair"
     for attempt in attempts:
         assert attempt.ended_at is not None
         assert attempt.started_at <= attempt.ended_at <= run.ended_at
@@ -931,9 +954,23 @@ def check_end(run: Run, on_interrupt: OnInterrupt) -> None:
         case Finish():
             assert outcomes.count("ok") == 1
             assert run.core.serving is attempts[outcomes.index("ok")]
+            check_calls(run)
+        case GiveUp(InvalidObject()):
+            assert attempts[-1].kind == "repair" or attempts[-1].error_code == "invalid_object"
         case GiveUp(error):
             assert "ok" not in outcomes
             assert isinstance(error, Interrupted if run.delivered else InvalidRequest | NoProvider)
     if on_interrupt == "error":
-        assert run.resets == 0
+        assert "restart" not in [attempt.kind for attempt in attempts]
         assert "continuation" not in [attempt.kind for attempt in attempts]
+
+
+def check_calls(run: Run) -> None:
+    """In a finished answer each call is whole, and all pieces are of the attempt that finished it."""
+    calls = ToolCalls()
+    for delta in run.delivered:
+        calls.add(delta.tool_calls)
+    assert calls.are_whole
+    assert not calls or run.core.serving is not None
+    if calls and run.core.serving is not None:
+        assert run.core.serving.finish_reason == "tool_calls"

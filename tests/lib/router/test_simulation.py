@@ -1,8 +1,9 @@
-"""What holds in every world: no lost, doubled or foreign character, nothing left open, an end in time."""
+"""What holds in every world: no lost, doubled or foreign character or call, nothing left open, an end in time."""
 
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 
@@ -17,7 +18,7 @@ def check(story: Story, world: World) -> None:
     """The promises, for one request."""
     assert story.left_open == []
     assert story.most_live <= 2
-    assert len(story.attempts) <= 2 * len(world.providers) + 2 * RECOVERIES
+    assert len(story.attempts) <= 2 * len(world.providers) + 2 * RECOVERIES + 1
     kinds = [attempt.kind for attempt in story.attempts]
     assert kinds.count("continuation") + kinds.count("restart") <= RECOVERIES
     assert kinds == ["skipped"] or "skipped" not in kinds
@@ -26,6 +27,7 @@ def check(story: Story, world: World) -> None:
     assert story.ended_at <= story.ends_at + 2 * story.reader_s + 1e-6
     if story.finished:
         assert story.delivered == story.text
+        check_calls(story)
     else:
         assert story.text.startswith(story.delivered)
     assert all(attempt.ended_at is not None and attempt.ended_at >= attempt.started_at for attempt in story.attempts)
@@ -45,6 +47,14 @@ def check_health(world: World) -> None:
     for provider in world.providers:
         if provider.fault_share == 0:
             assert world.health.of(world.candidate(provider)).resting_s(world.now) == 0
+
+
+def check_calls(story: Story) -> None:
+    """Calls are made whole, all of them, and by one provider: what it wrote of one is never gone on with by another."""
+    assert story.called.are_whole
+    (last,) = (attempt for attempt in story.attempts if attempt.outcome == "ok")
+    assert [json.loads(call.arguments)["by"] for call in story.called] == [last.number] * story.wanted
+    assert story.wanted == 0 or last.finish_reason in {"tool_calls", "length"}
 
 
 def run(seed: int) -> None:

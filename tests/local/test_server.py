@@ -172,7 +172,8 @@ def test_engine_is_started_again(start: Start) -> None:
     request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
     refused = httpx.post(f"{server.url}/api/generate", json=request, timeout=60)
     assert refused.status_code == 503
-    assert refused.json()["detail"].startswith("No provider could answer; tried local (connection_failed)")
+    # On a busy machine it may be back by now, and still be loading: then it says 503 itself.
+    assert re.search(r"tried local \((connection_failed|provider_unavailable)\)", refused.json()["detail"])
     deadline = time.monotonic() + 30
     while httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code != 200:
         assert time.monotonic() < deadline

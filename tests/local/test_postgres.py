@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from local.postgres import LOGINS, OUTSIDE, Postgres, PostgresError
 from tests.database import ROOT, UNSAFE_BUT_QUICK, Database, reachable_folder
@@ -120,6 +121,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def socket_of(conninfo: str) -> Path:
+    """The folder of the socket."""
+    return Path(str(conninfo_to_dict(conninfo)["host"]))
+
+
 def write(conninfo: str) -> None:
     """Put something in."""
     with psycopg.connect(conninfo) as connection:
@@ -141,7 +147,7 @@ def test_keeps_what_it_holds(folder: Path) -> None:
         with Postgres(folder) as postgres:
             write(postgres.conninfo())
             assert count(postgres) == runs
-            socket = Path(psycopg.conninfo.conninfo_to_dict(postgres.conninfo())["host"] or "")
+            socket = socket_of(postgres.conninfo())
             assert socket.stat().st_mode & 0o777 == 0o700
         assert servers(folder) == []
         assert not socket.exists()
@@ -198,7 +204,7 @@ def test_comes_back_when_everything_was_killed(folder: Path) -> None:
     """Every process killed with -9 at once: pid file and socket are stale, rows are not."""
     with owned(folder) as (process, conninfo):
         write(conninfo)
-        stale = Path(psycopg.conninfo.conninfo_to_dict(conninfo)["host"] or "")
+        stale = socket_of(conninfo)
         for pid in [process.pid, *servers(folder)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,61 @@
+"""JSON in and out, alike in all services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from local.supabase.access import KeyRefused
+
+BODY_BYTES = 32 * 1024 * 1024
+"""A body that is read as a whole has at most so many bytes; files are not."""
+JSON = "application/json; charset=utf-8"
+
+
+class TooLarge(Exception):
+    """A body beyond BODY_BYTES: 413."""
+
+
+def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON."""
+    return Response(orjson.dumps(content), status, headers, JSON)
+
+
+async def body(request: Request) -> bytes:
+    """The whole body. Raises TooLarge."""
+    read = bytearray()
+    async for chunk in request.stream():
+        read += chunk
+        if len(read) > BODY_BYTES:
+            raise TooLarge
+    return bytes(read)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is an array."""
+    return isinstance(value, list)
+
+
+async def key_refused(_request: Request, error: Exception) -> Response:
+    """The answer to KeyRefused."""
+    assert isinstance(error, KeyRefused)  # noqa: S101 - registered for it alone
+    return answer({"message": error.message, "hint": error.hint}, 401)
+
+
+async def not_supported(request: Request) -> Response:
+    """The answer where the hosted service would have something and this gateway has not."""
+    what = f"{request.method} {request.url.path}"
+    message = f"The local gateway does not support {what}: see docs/local-supabase.md"
+    # In the words of each service, so that every client finds its own.
+    return answer(
+        {"message": message, "msg": message, "code": "501", "error": "not_supported", "statusCode": "501"}, 501
+    )

@@ -53,9 +53,8 @@ async def key_refused(_request: Request, error: Exception) -> Response:
 
 async def not_supported(request: Request) -> Response:
     """The answer where the hosted service would have something and this gateway has not."""
-    what = f"{request.method} {request.url.path}"
-    message = f"The local gateway does not support {what}: see docs/local-supabase.md"
+    message = f"The local gateway does not support {request.method} {request.url.path}: see docs/local-supabase.md"
     # In the words of each service, so that every client finds its own.
-    return answer(
-        {"message": message, "msg": message, "code": "501", "error": "not_supported", "statusCode": "501"}, 501
-    )
+    words = {"message": message, "msg": message}
+    codes = {"code": "501", "error_code": "not_supported", "error": "not_supported", "statusCode": "501"}
+    return answer({**words, **codes}, 501)

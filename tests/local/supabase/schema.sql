@@ -48,7 +48,7 @@ create function public.total(amounts numeric[]) returns numeric language sql sta
   $$ select sum(a) from unnest(amounts) a $$;
 create function public.put_pair(l int, r int) returns setof public.pairs language sql set search_path = '' as
   $$ insert into public.pairs (left_id, right_id) values (l, r) returning * $$;
-create function public."fu%n ""c""; --"("a %s ""b" int) returns int language sql stable set search_path = '' as
+create function public."fu%n ""c""; --"("a %s ""b""" int) returns int language sql stable set search_path = '' as
   $$ select $1 $$;
 create function public.whoami() returns jsonb language sql stable set search_path = '' as
   $$ select auth.jwt() || jsonb_build_object('role_now', current_user) $$;

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from local.supabase.access import KeyRefused
@@ -45,10 +45,14 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-async def key_refused(_request: Request, error: Exception) -> Response:
+async def _key_refused(_request: Request, error: Exception) -> Response:
     """The answer to KeyRefused."""
     assert isinstance(error, KeyRefused)  # noqa: S101 - registered for it alone
     return answer({"message": error.message, "hint": error.hint}, 401)
+
+
+async def _client_left(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
 
 
 async def not_supported(request: Request) -> Response:
@@ -58,3 +62,7 @@ async def not_supported(request: Request) -> Response:
     words = {"message": message, "msg": message}
     codes = {"code": "501", "error_code": "not_supported", "error": "not_supported", "statusCode": "501"}
     return answer({**words, **codes}, 501)
+
+
+HANDLERS = {KeyRefused: _key_refused, ClientDisconnect: _client_left}
+"""Exceptions that every service answers alike."""

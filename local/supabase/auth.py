@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local.supabase import users
-from local.supabase.access import Access, KeyRefused, bearer
+from local.supabase.access import Access, bearer
 from local.supabase.admin import Admin
-from local.supabase.answers import TooLarge, answer, key_refused, not_supported
+from local.supabase.answers import HANDLERS, TooLarge, answer, not_supported
 from local.supabase.database import Connection, Database
 from local.supabase.forms import AuthError, Refresh, SignUp, UserUpdate, email_exists, form, new_hash
 from local.supabase.tokens import ACCESS_TOKEN_S, TokenError, Tokens
@@ -57,10 +57,10 @@ def auth(database: Database, access: Access, tokens: Tokens) -> Starlette:
             Route("/{path:path}", not_supported, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         exception_handlers={
+            **HANDLERS,
             AuthError: _auth_error,
             RefreshError: _refresh_error,
             TokenError: _token_error,
-            KeyRefused: key_refused,
             TooLarge: _too_large,
             psycopg.Error: _database_error,
             PoolTimeout: _database_error,

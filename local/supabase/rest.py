@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local.supabase import catalog, statements
-from local.supabase.access import Access, KeyRefused
-from local.supabase.answers import JSON, TooLarge, answer, body, is_list, is_object, key_refused, not_supported
+from local.supabase.access import Access
+from local.supabase.answers import HANDLERS, JSON, TooLarge, answer, body, is_list, is_object, not_supported
 from local.supabase.catalog import Table
 from local.supabase.database import Connection, Database
 from local.supabase.query import Preferences, Query, QueryError, parse, preferences
@@ -62,10 +62,10 @@ def rest(database: Database, access: Access) -> Starlette:
             Route("/{path:path}", not_supported, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         exception_handlers={
+            **HANDLERS,
             RestError: _rest_error,
             QueryError: _query_error,
             TokenError: _token_error,
-            KeyRefused: key_refused,
             TooLarge: _too_large,
             psycopg.Error: _database_error,
             PoolTimeout: _pool_timeout,

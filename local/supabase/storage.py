@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from local.supabase.access import Access, KeyRefused
-from local.supabase.answers import TooLarge, key_refused, not_supported
+from local.supabase.access import Access
+from local.supabase.answers import HANDLERS, TooLarge, not_supported
 from local.supabase.buckets import Buckets
 from local.supabase.database import Database
 from local.supabase.files import Files
@@ -57,10 +57,10 @@ def storage(database: Database, access: Access, tokens: Tokens, folder: Path) ->
             Route("/{path:path}", not_supported, methods=EVERY),
         ],
         exception_handlers={
+            **HANDLERS,
             StorageError: storage_error,
             UploadError: _upload_error,
             TokenError: token_error,
-            KeyRefused: key_refused,
             TooLarge: body_too_large,
             psycopg.Error: database_error,
             PoolTimeout: _pool_timeout,

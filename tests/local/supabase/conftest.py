@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import jwt
 import psycopg
 import pytest
 import uvicorn
@@ -92,6 +93,11 @@ def token(client: Supabase) -> str:
 def uid(client: Supabase) -> str:
     """The id of a client's user."""
     return client.auth.get_session().user.id
+
+
+def claims_of(access_token: str) -> dict[str, Any]:
+    """The claims, unchecked."""
+    return jwt.decode(access_token, options={"verify_signature": False})
 
 
 @pytest.fixture(scope="module")

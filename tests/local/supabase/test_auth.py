@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,7 @@ import jwt
 import pytest
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 
-from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, SECRET, Project, Supabase, token, uid
+from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, Project, Supabase, claims_of, token, uid
 
 
 def address() -> str:
@@ -187,11 +186,6 @@ def test_sessions_go_on(project: Project) -> None:
     assert claims_of(after.access_token)["session_id"] == claims_of(before.access_token)["session_id"]
     assert claims_of(after.access_token)["amr"] == claims_of(before.access_token)["amr"]
     assert code_of(lambda: project.client().auth.refresh_session("no such token")) == "refresh_token_not_found"
-
-
-def claims_of(access_token: str) -> dict[str, Any]:
-    """The claims, unchecked."""
-    return jwt.decode(access_token, options={"verify_signature": False})
 
 
 def exchange(project: Project, refresh_token: str) -> dict[str, Any]:
@@ -378,16 +372,3 @@ def test_bodies_that_are_no_forms(project: Project, body: bytes) -> None:
     assert response.status_code in {200, 400}
     if response.status_code == 400:
         assert response.json()["error_code"] == "validation_failed"
-
-
-def test_a_key_survives_its_process(project: Project) -> None:
-    """The key is made once: whoever starts again on the folder takes the tokens of before."""
-    from local.supabase.tokens import Tokens  # noqa: PLC0415 - the only test that looks inside
-
-    again = Tokens(project.folder / "signing-key.pem", f"{project.url}/auth/v1", time.time)
-    client = project.user()
-    assert again.claims(token(client))["sub"] == uid(client)
-    assert (
-        project.send("GET", "/auth/v1/user", token=again.access_token(claims_of(token(client)))[0]).status_code == 200
-    )
-    assert SECRET not in token(client)

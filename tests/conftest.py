@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import pytest
 import uvicorn
@@ -20,7 +21,9 @@ import uvicorn
 from lib import settings as environment
 from lib.app import App
 from lib.providers.catalog import ROWS, Row
+from local.postgres import Postgres
 from local.server import Site
+from tests.database import Database, copied, served
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Vendor
 
@@ -65,6 +68,20 @@ def make_vendor(loop: LoopThread) -> Iterator[MakeVendor]:
 def vendor(make_vendor: MakeVendor) -> Vendor:
     """One fake vendor."""
     return make_vendor()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real Postgres with the product's migrations, for the whole run; tests use a `database` of their own in it."""
+    with served() as running:
+        yield running
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[Database]:
+    """A fresh database for this test alone."""
+    with copied(postgres, f"test_{uuid4().hex}") as fresh:
+        yield fresh
 
 
 def local_over(vendor: Vendor) -> dict[str, str]:

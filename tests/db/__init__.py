@@ -1,0 +1,1 @@
+"""The database of the product: the migrations and policies that go to Supabase, on a real Postgres."""

@@ -1,0 +1,1 @@
+"""The Supabase of one machine, through the clients of its vendor."""

@@ -200,7 +200,8 @@ class Postgres:
         if self._account:
             os.chown(new, self._account.uid, self._account.gid)
         options = ("--encoding=UTF8", "--no-locale", "--auth=reject", f"--username={SUPERUSER}")
-        _run(binaries / "initdb", *options, f"--pgdata={new}", account=self._account)
+        sync = () if self._settings.get("fsync") != "off" else ("--no-sync",)
+        _run(binaries / "initdb", *options, *sync, f"--pgdata={new}", account=self._account)
         new.replace(data)
         return data
 

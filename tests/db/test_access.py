@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid5
@@ -29,6 +29,7 @@ from tests.db.access import (
     buckets,
     tables,
 )
+from tests.db.conftest import Session
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 Rights = dict[str, dict[Verb, Reach]]
@@ -168,19 +169,13 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
 
 
 @pytest.fixture
-def connection(database: Database) -> Iterator[Connection]:
+def connection(session: Session) -> Connection:
     """A superuser's connection to a database with users."""
-    with database.connect() as connection:
-        for user in USERS:
-            connection.execute("insert into auth.users (id) values (%s)", [user.id])
-            for number in (10, 11):  # for audio_assets
-                row = asset(user.id, number)
-                columns = sql.SQL(", ").join(map(sql.Identifier, row))
-                places = sql.SQL(", ").join([sql.Placeholder()] * len(row))
-                connection.execute(
-                    sql.SQL("insert into public.assets ({}) values ({})").format(columns, places), list(row.values())
-                )
-        yield connection
+    for user in USERS:
+        session.rows("insert into auth.users (id) values (%s)", user.id)
+        for number in (10, 11):  # for audio_assets
+            session.insert("assets", **asset(user.id, number))
+    return session.connection
 
 
 def partition_row(table: Table) -> MakeRow:
@@ -311,9 +306,9 @@ def test_a_file_belongs_to_the_first_folder_of_its_path(connection: Connection, 
         assert connection.execute("select count(*) from storage.objects").fetchone() == (int(visible),)
 
 
-def test_the_login_of_the_api_can_do_nothing_by_itself(database: Database) -> None:
+def test_the_login_of_the_api_can_do_nothing_by_itself(shared_database: Database) -> None:
     """`authenticator` may take the place of the API's roles, and has no right of its own."""
-    with database.connect(user="authenticator") as connection:
+    with shared_database.connect(user="authenticator") as connection:
         for role in ("anon", "authenticated", "service_role"):
             connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
             connection.execute("reset role")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -10,8 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from local.postgres import Postgres
-from tests.database import Database, copied
+from tests.database import DATABASE_URL, Database, Elsewhere, copied
 
 
 class Session:
@@ -53,14 +53,17 @@ class Session:
 
 
 @pytest.fixture(scope="session")
-def shared_database(postgres: Postgres) -> Iterator[Database]:
+def shared_database(request: pytest.FixtureRequest) -> Iterator[Database | Elsewhere]:
     """A database in which nothing is ever committed."""
-    with copied(postgres, "shared") as database:
+    if url := os.environ.get(DATABASE_URL):
+        yield Elsewhere(url)
+        return
+    with copied(request.getfixturevalue("postgres"), "shared") as database:
         yield database
 
 
 @pytest.fixture
-def session(shared_database: Database) -> Iterator[Session]:
+def session(shared_database: Database | Elsewhere) -> Iterator[Session]:
     """A superuser's session. All that it did is undone afterwards, what it created or dropped included."""
     with shared_database.connect() as connection, connection.transaction(force_rollback=True):
         yield Session(connection)

@@ -499,6 +499,18 @@ def test_without_the_lock_it_would_be(database: Database, committed: Session, tm
     assert "overspent" in play(database, tmp_path, 2_000).stderr
 
 
+def test_who_would_wait_for_long_is_told(database: Database, committed: Session) -> None:
+    """A session that hangs with a counter in its hands makes others fail, not pile up behind it."""
+    reserve(committed)
+    assert "lock_timeout=2s" in committed.value("select proconfig from pg_proc where proname = 'reserve'")
+    committed.rows("alter function public.reserve set lock_timeout = '50ms'")
+    with database.connect() as hanging, hanging.transaction():
+        hanging.execute("select 1 from public.usage_counters where scope = 'total' for update")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            reserve(committed)
+    assert reserve(committed)["allowed"] is True
+
+
 def test_the_same_reservation_from_many_sides_at_once(database: Database, committed: Session) -> None:
     """A retry that overtakes the first try: one reservation, and everyone hears that it is held."""
     mine, answers = uuid4(), list[bool]()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
 SDKS = {
     *("openai", "groq", "httpx", "httpx2", "httpx_aiohttp", "aiohttp", "genai_prices", "fal_client", "elevenlabs"),
-    *("supabase", "github", "statsig", "statsig_python_core"),
+    *("supabase", "github", "statsig", "statsig_python_core", "re2"),
 }
 CLOCKS_AND_CHANCE = {"asyncio", "time", "datetime", "random", "secrets", "os", "socket", "threading", "logging"}
 
@@ -34,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
 PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
+    *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/errors.py",

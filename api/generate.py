@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.responses import Response
 
 from lib.app import current
@@ -10,6 +12,7 @@ from lib.http.access import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
 from lib.http.generation import Form, Generation, wanted_form
+from lib.router.affinity import conversation_of
 from lib.router.attempt import Policy
 from lib.router.plan import Choice
 from lib.router.router import Context
@@ -21,9 +24,11 @@ async def generate(call: Call) -> Response:
     caller = call.app.access.identify(call.request)
     body = read_generate_request(call.json())
     request = body.chat()
+    request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))
     flag = await call.app.flags.provider(caller.id)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
-    answer = call.app.router.get_completion(flag, request, Context(choice(body, caller), policy(body, form)))
+    context = Context(choice(body, caller), policy(call.app.policy, body, form), call.ends_at)
+    answer = call.app.router.get_completion(flag, request, context)
     subject = Subject(
         request_id=call.id,
         caller_id=caller.id,
@@ -56,9 +61,10 @@ def choice(body: GenerateRequest, caller: Caller) -> Choice:
     return asked
 
 
-def policy(body: GenerateRequest, form: Form) -> Policy:
+def policy(usual: Policy, body: GenerateRequest, form: Form) -> Policy:
     """What may be done about an answer that breaks off: where nothing has been sent yet, it simply begins anew."""
-    return Policy(
+    return replace(
+        usual,
         on_interrupt="restart" if form == "json" and body.on_interrupt == "continue" else body.on_interrupt,
         can_reset=form == "json" or (form == "ui" and body.ui_stream == "v7"),
         can_splice=body.response_format is None,

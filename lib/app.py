@@ -15,6 +15,8 @@ from lib.providers.base import TextProvider
 from lib.providers.catalog import ROWS, Row
 from lib.providers.groq import Groq
 from lib.providers.openai_compatible import OpenAICompatible
+from lib.router.attempt import Policy
+from lib.router.health import Health
 from lib.router.router import Router
 from lib.settings import Settings
 from lib.telemetry.cost import Costs
@@ -33,10 +35,21 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
 
 
 class App:
-    """The product's parts over one set of settings."""
+    """The product's parts over one set of settings.
 
-    def __init__(self, settings: Settings, rows: tuple[Row, ...] = ROWS) -> None:
+    `policy` is what requests begin with: handlers replace what their request decides. `health` is the providers'.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        rows: tuple[Row, ...] = ROWS,
+        policy: Policy | None = None,
+        health: Health | None = None,
+    ) -> None:
         self.settings = settings
+        self.policy = policy or Policy()
+        self._health = health or Health()
         self._rows = {row.name: row for row in rows}
         self._adapters: dict[str, TextProvider] = {}
         self._http: httpx.AsyncClient | None = None
@@ -57,7 +70,8 @@ class App:
     @cached_property
     def router(self) -> Router:
         """get_completion."""
-        return Router(tuple(self._rows.values()), frozenset(self.settings.vendors), self.text_provider)
+        on = frozenset(self.settings.vendors)
+        return Router(tuple(self._rows.values()), on, self.text_provider, self._health)
 
     @cached_property
     def costs(self) -> Costs:

@@ -15,7 +15,7 @@ AppError                      what a caller is told: status, code, message
 ProviderError                 what an adapter saw; the router decides what follows from it
 ├── ConnectionFailed          no connection, or lost before the answer began
 ├── TimedOut                  the provider kept silent longer than it may
-├── Overloaded                5xx, 408, 409, 425, 498
+├── Overloaded                5xx, and whatever has no name here
 ├── RateLimited               429
 ├── CredentialsRejected       401, 403
 ├── QuotaExhausted            402, or 429 with a code that says so
@@ -148,7 +148,7 @@ class TimedOut(ProviderError):
 
 
 class Overloaded(ProviderError):
-    """The provider failed on its side (5xx and the like)."""
+    """The provider failed on its side, or with a status that says nothing of the request (5xx, 408, 451)."""
 
     code = "provider_unavailable"
 

@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.errors import AppError, MethodNotAllowed
 from lib.http.body import parse_json, read_body
+from lib.http.deadline import seconds_to_answer
 from lib.http.problem import problem
+from lib.http.pulse import Pulse
 from lib.ids import uuid7
 
 if TYPE_CHECKING:
@@ -31,13 +33,17 @@ log = logging.getLogger("endpoint")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request on its way through a handler; `arrived_at` is the event loop's clock, in seconds."""
+    """One request on its way through a handler.
+
+    `arrived_at`, and `ends_at` by when its answer must be complete, are the event loop's clock, in seconds.
+    """
 
     id: str
     app: App
     request: Request
     body: bytes
     arrived_at: float
+    ends_at: float
 
     def json(self) -> object:
         """The body's JSON value."""
@@ -95,6 +101,7 @@ class Endpoint:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived_at = asyncio.get_running_loop().time()
+        ends_at = arrived_at + seconds_to_answer()
         request = Request(scope)
         request_id: str = scope["request_id"]
         try:
@@ -105,7 +112,7 @@ class Endpoint:
             return
         if body is None:
             return
-        call = Call(request_id, self._app(), request, body, arrived_at)
+        call = Call(request_id, self._app(), request, body, arrived_at, ends_at)
         await _until_gone(receive, _answer(handler, call, scope, receive, send))
 
     def _handler(self, method: str) -> Handler:
@@ -120,7 +127,10 @@ class Abort(Exception):
 
 
 class Stream(Response):
-    """A streamed answer; `close` is called however it ends, also when the client leaves before its first byte."""
+    """A streamed answer; `close` is called however it ends, also when the client leaves before its first byte.
+
+    `heartbeat` is what may be sent in a silence, where the form has something that its readers ignore.
+    """
 
     def __init__(
         self,
@@ -128,22 +138,31 @@ class Stream(Response):
         media_type: str,
         headers: dict[str, str],
         close: Callable[[], Awaitable[None]],
+        heartbeat: bytes = b"",
     ) -> None:
         super().__init__(None, 200, headers, media_type)
         del self.headers["content-length"]
         self._chunks = chunks
         self._close = close
+        self._heartbeat = heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """ASGI."""
+        pulse = Pulse(send, self._heartbeat)
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for chunk in self._chunks:
-                if chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with pulse:
+                await pulse.send(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                async for chunk in self._chunks:
+                    if chunk:
+                        await pulse.send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await pulse.send({"type": "http.response.body", "body": b"", "more_body": False})
         except Abort:
             return  # The server closes a connection whose answer was left incomplete.
+        except TimeoutError:
+            if not pulse.stalled:
+                raise
         finally:
             await self._chunks.aclose()
             await self._close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
@@ -81,7 +82,9 @@ class Generation:
             return await self._json(first)
         if form == "text":
             return Stream(self._text(first), "text/plain", {"cache-control": "no-cache, no-transform"}, self.aclose)
-        return Stream(self._ui(first), ui_message.MEDIA_TYPE, ui_message.HEADERS, self.aclose)
+        return Stream(
+            self._ui(first), ui_message.MEDIA_TYPE, ui_message.HEADERS, self.aclose, heartbeat=ui_message.HEARTBEAT
+        )
 
     async def aclose(self) -> None:
         """Stop the provider, if it still speaks, and settle the account."""
@@ -131,6 +134,11 @@ class Generation:
         except AppError as error:
             yield writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code}))
             return
+        except asyncio.CancelledError:
+            # Who has left does not get this; who is still there when the server shuts down does.
+            account = _without_none({**self._summary(), "error_code": "shutting_down"})
+            yield writer.fail("The server is shutting down. Ask again.", account)
+            raise
         yield writer.finish(self._answer.serving.finish_reason, _without_none(self._summary()))
 
     def _served_by(self) -> Summary:

@@ -22,6 +22,8 @@ HEADERS = {
     "x-vercel-ai-ui-message-stream": "v1",
 }
 DONE = b"data: [DONE]\n\n"
+HEARTBEAT = b": ping\n\n"
+"""A comment, which every reader of server-sent events skips."""
 _FINISH_REASONS: dict[FinishReason | None, str] = {
     "stop": "stop",
     "length": "length",

@@ -11,6 +11,17 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "other"
 
 
 @dataclass(frozen=True, slots=True)
+class Conversation:
+    """Which conversation a request belongs to; `key` is opaque and says nothing of the caller or the texts.
+
+    `goes_on`: it may have had an answer before, so that a provider may still hold its beginning.
+    """
+
+    key: str
+    goes_on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A text request, free of any vendor. Messages are in OpenAI's wire shape; None means the vendor's default."""
 
@@ -22,6 +33,7 @@ class ChatRequest:
     seed: int | None = None
     response_format: dict[str, object] | None = None
     reasoning_effort: str | None = None
+    conversation: Conversation | None = None
 
     @property
     def needs(self) -> frozenset[Capability]:
@@ -49,6 +61,8 @@ class Model:
     can: frozenset[Capability] = frozenset()
     continues_prefix: bool = False
     """Whether it is proven to go on from an assistant message that ends the conversation."""
+    guessed: bool = False
+    """Whether its sizes are a guess, since the catalogue does not know it."""
 
 
 @dataclass(frozen=True, slots=True)

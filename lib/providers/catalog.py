@@ -14,7 +14,8 @@ class Row:
 
     `fast` and `strong` name the models behind those two words. `key_var` is None for a vendor without a key: it is
     on as soon as its base URL is set. `demo` keeps an embedded model out of the plan while a hosted vendor is on.
-    `keep_alive` is off for a server that offers to keep connections and then closes them.
+    `keep_alive` is off for a server that offers to keep connections and then closes them. `conversation_header` takes
+    an opaque name of the conversation, by which the vendor sends its turns to where their beginning is cached.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Row:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     demo: bool = False
     keep_alive: bool = True
+    conversation_header: str | None = None
 
     def model(self, model_id: str) -> Model | None:
         """The model of that id, or None where the vendor is not known to offer it."""
@@ -64,6 +66,7 @@ ROWS: tuple[Row, ...] = (
         key_var="XAI_API_KEY",
         base_url_var="XAI_BASE_URL",
         base_url="https://api.x.ai/v1",
+        conversation_header="x-grok-conv-id",
         max_tokens_field="max_completion_tokens",
         models=(
             Model("grok-4.20-0309-non-reasoning", 1_000_000, 65_536, _can("json_schema", "vision")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -34,17 +33,17 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "function_call": "tool_calls",
 }
 _BY_STATUS: dict[int, type[ProviderError]] = {
+    400: RequestRejected,
     401: CredentialsRejected,
     402: QuotaExhausted,
     403: CredentialsRejected,
     404: ModelUnavailable,
-    408: Overloaded,
-    409: Overloaded,
     410: ModelUnavailable,
-    425: Overloaded,
+    413: RequestRejected,
+    422: RequestRejected,
     429: RateLimited,
-    498: Overloaded,
 }
+"""Every other status says nothing of the request: it may be well with someone else."""
 _BY_CODE: dict[str, type[ProviderError]] = {
     "context_length_exceeded": ContextTooLong,
     "exceed_context_size_error": ContextTooLong,  # llama.cpp
@@ -80,6 +79,16 @@ def request_arguments(request: ChatRequest, model: Model, row: Row) -> dict[str,
     }
 
 
+def request_headers(request: ChatRequest, row: Row) -> dict[str, str]:
+    """The headers that this vendor wants beside the usual ones."""
+    headers: dict[str, str] = {}
+    if not row.keep_alive:
+        headers["connection"] = "close"
+    if row.conversation_header is not None and request.conversation is not None:
+        headers[row.conversation_header] = request.conversation.key
+    return headers
+
+
 def error_for(status: int | None, body: Any, headers: Mapping[str, str], now: float) -> ProviderError:
     """Name what a provider's error means, by its status and the codes in its body, never by its message.
 
@@ -90,10 +99,9 @@ def error_for(status: int | None, body: Any, headers: Mapping[str, str], now: fl
     if status is None:
         # An error inside a stream that began as 200; some vendors give a status as its code.
         status = next((code for code in codes if isinstance(code, int)), None)
-    if kind is None and status is not None:
-        is_ours = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        kind = _BY_STATUS.get(status) or (RequestRejected if is_ours else Overloaded)
-    return (kind or Overloaded)(status=status, retry_after_s=retry_after(headers.get("retry-after"), now))
+    if kind is None:
+        kind = _BY_STATUS.get(status or 0, Overloaded)
+    return kind(status=status, retry_after_s=retry_after(headers.get("retry-after"), now))
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lib.errors import BrokenStream, ConnectionFailed, TimedOut
 from lib.providers.base import ChatRequest, Delta, Model
 from lib.providers.catalog import Row
-from lib.providers.chat import ChatStream, error_for, request_arguments
+from lib.providers.chat import ChatStream, error_for, request_arguments, request_headers
 
 if TYPE_CHECKING:
     import httpx
@@ -76,7 +76,8 @@ class OpenAICompatible:
     def arguments(self, request: ChatRequest, model: Model) -> dict[str, object]:
         """What the SDK's `create` is given."""
         arguments = request_arguments(request, model, self._row) | {"stream_options": {"include_usage": True}}
-        return arguments if self._row.keep_alive else arguments | {"extra_headers": {"connection": "close"}}
+        headers = request_headers(request, self._row)
+        return arguments | {"extra_headers": headers} if headers else arguments
 
     async def _load_once(self) -> Create:
         """Import the SDK and make the client: the better part of a second, so not on the event loop's thread."""

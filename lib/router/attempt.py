@@ -12,18 +12,21 @@ from lib.router.plan import Candidate
 from lib.router.recovery import Habit
 
 Outcome = Literal["ok", "error", "cancelled", "timeout", "interrupted"]
-Kind = Literal["first", "fallback", "hedge", "retry", "continuation", "restart"]
+Kind = Literal["first", "fallback", "hedge", "retry", "continuation", "restart", "skipped"]
+"""Why a provider was called; `skipped`: it was not, since it and all others rested."""
 OnInterrupt = Literal["continue", "restart", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long to wait and what to do about failures; times in seconds.
+    """Whom to ask, how long to wait and what to do about failures; times in seconds.
 
-    `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`: when a second provider
-    is started beside a silent first; None is never. `can_reset`: the caller can take back what was delivered.
-    `can_splice`: the answer is text, not JSON or a tool call. `honour_retry_after`: the provider itself is tried again,
-    when it says or after a moment, before the next one is; for callers to whom the provider matters more than time.
+    The operator's part: `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`:
+    when a second provider is started beside a silent first; None is never. `honour_retry_after`: the provider itself is
+    tried again, when it says or after a moment, before the next one is; for callers to whom the provider matters more
+    than time. `fallback_order`: providers by name, see make_plan.
+    The request's part: `can_reset`: the caller can take back what was delivered. `can_splice`: the answer is text, not
+    JSON or a tool call.
     """
 
     first_token_s: float = 4.0
@@ -35,11 +38,15 @@ class Policy:
     can_reset: bool = False
     can_splice: bool = True
     honour_retry_after: bool = False
+    fallback_order: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One call to one provider and what came of it; times are the driver's clock, in seconds."""
+    """One call to one provider and what came of it; times are the driver's clock, in seconds.
+
+    Its number counts the request's calls, from 1; 0 is a call that was not made.
+    """
 
     number: int
     candidate: Candidate
@@ -55,6 +62,8 @@ class Attempt:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     characters: int = 0
+    added_characters: int = 0
+    """How much its prompt is longer than the request's, to go on from what was delivered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ so every order of events can be replayed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from lib.errors import (
     AppError,
@@ -63,16 +64,23 @@ class Completion:
     """The state of one request: who is asked, who speaks, what was delivered, until when who may be silent."""
 
     def __init__(
-        self, plan: Sequence[Candidate], policy: Policy, health: Health, chance: Callable[[], float], now: float
+        self,
+        plan: Sequence[Candidate],
+        policy: Policy,
+        health: Health,
+        chance: Callable[[], float],
+        now: float,
+        ends_at: float = inf,
     ) -> None:
-        """`plan` is best first; `chance` gives a number from 0 to 1."""
+        """`plan` is best first; `chance` gives a number from 0 to 1; `ends_at` may leave less time than the policy."""
         self.attempts: list[Attempt] = []
         self.serving: Attempt | None = None
         self._plan = plan
         self._policy = policy
         self._health = health
         self._chance = chance
-        self._ends_at = now + policy.total_s
+        self._began_at = now
+        self._ends_at = min(now + policy.total_s, ends_at)
         self._waiting_since = now
         self._live: list[Attempt] = []
         self._delivered: list[str] = []
@@ -85,9 +93,14 @@ class Completion:
         health.request()
 
     def start(self, now: float) -> list[Action]:
-        """Begin with the first candidate that does not rest."""
+        """Begin with the first candidate that does not rest; where all do, that is on record too."""
         candidate = self._untried(now)
-        return [self._open(candidate, "first", now)] if candidate is not None else [GiveUp(self._exhausted(now))]
+        if candidate is not None:
+            return [self._open(candidate, "first", now)]
+        error = self._exhausted(now)
+        skipped = Attempt(0, self._plan[0], now, kind="skipped", ended_at=now, outcome="error", error_code="resting")
+        self.attempts.append(skipped)
+        return [GiveUp(error)]
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in what happened; say what to do, in order."""
@@ -157,10 +170,18 @@ class Completion:
     def _out_of_time(self, now: float) -> list[Action]:
         closing: list[Action] = []
         for attempt in list(self._live):
-            self._close(attempt, "timeout", TimedOut(), now)
-            self._health.of(attempt.candidate).failed(now, probe=attempt.probe)
+            self._run_out(attempt, now)
             closing.append(Close(attempt))
         return [*closing, GiveUp(_interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
+
+    def _run_out(self, attempt: Attempt, now: float) -> None:
+        """The request's time is over, which says nothing against who still writes or was hardly waited for."""
+        self._close(attempt, "timeout", TimedOut(), now)
+        breaker = self._health.of(attempt.candidate)
+        if attempt.first_token_at is None and now - attempt.started_at >= self._policy.first_token_s:
+            breaker.failed(now, probe=attempt.probe)
+        else:
+            breaker.abandoned(attempt.probe)
 
     def _hedge(self, now: float) -> list[Action]:
         candidate = self._untried(now, peek=True)
@@ -217,6 +238,9 @@ class Completion:
     def _failed(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
         if attempt.finish_reason is not None and attempt.first_token_at is not None:
             return self._ended(attempt, now)
+        if isinstance(error, TimedOut) and now >= self._ends_at:
+            self._run_out(attempt, now)
+            return self._out_of_time(now)
         begun = attempt is self.serving
         self._close(
             attempt, "timeout" if isinstance(error, TimedOut) else "interrupted" if begun else "error", error, now
@@ -251,20 +275,28 @@ class Completion:
         if isinstance(error, ContextTooLong):
             larger = self._untried(now)
             return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(_rejection(error))]
-        if self._policy.honour_retry_after and self._may_retry(attempt, error):
+        honoured = self._policy.honour_retry_after
+        if honoured and self._may_retry(attempt, error, LONGEST_WAIT_S) and self._health.retries.spend():
             return self._retry_later(attempt, error, now)
         candidate = self._untried(now)
         if candidate is not None:
             return [self._open(candidate, "fallback", now)]
-        if self._may_retry(attempt, error) and not isinstance(error, RateLimited) and self._health.retries.spend():
+        # Nobody else is left: the reader waits for this one's Retry-After no longer than it would have for its silence.
+        longest_s = self._began_at + self._policy.first_token_s - now
+        may_retry = not isinstance(error, RateLimited) and self._may_retry(attempt, error, longest_s)
+        if may_retry and not honoured and self._health.retries.spend():
             return self._retry_later(attempt, error, now)
         return [GiveUp(self._exhausted(now))]
 
-    def _may_retry(self, attempt: Attempt, error: ProviderError) -> bool:
-        """Whether the same provider may be asked once more: not after a silence, nor where it said no for good."""
+    def _may_retry(self, attempt: Attempt, error: ProviderError, longest_s: float) -> bool:
+        """Whether the same provider may be asked once more: not after a silence, nor where it said no for good.
+
+        Nor where it said to come back later than `longest_s` from now.
+        """
         tries = sum(other.candidate == attempt.candidate for other in self.attempts)
         hopeless = isinstance(error, TimedOut | CredentialsRejected | QuotaExhausted | ModelUnavailable)
-        return tries == 1 and not hopeless and (error.retry_after_s or 0) <= LONGEST_WAIT_S
+        too_late = error.retry_after_s is not None and error.retry_after_s > longest_s
+        return tries == 1 and not hopeless and not too_late
 
     def _retry_later(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
         wait_s = error.retry_after_s if error.retry_after_s is not None else RETRY_S * (1 + self._chance()) / 2
@@ -281,8 +313,15 @@ class Completion:
         return [self._open(other, "fallback", now) if other is not None else GiveUp(self._exhausted(now))]
 
     def _untried(self, now: float, *, peek: bool = False) -> Candidate | None:
-        """The best candidate that was not asked yet and does not rest; unless only peeking, its breaker admits it."""
-        tried = {(attempt.candidate.provider, attempt.candidate.model.id) for attempt in self.attempts}
+        """The best candidate that was not asked yet and does not rest; unless only peeking, its breaker admits it.
+
+        Who was asked and then left, since another was faster, has not had its turn.
+        """
+        tried = {
+            (attempt.candidate.provider, attempt.candidate.model.id)
+            for attempt in self.attempts
+            if attempt.outcome != "cancelled"
+        }
         for candidate in self._plan:
             if (candidate.provider, candidate.model.id) in tried or not self._is_long_enough(candidate):
                 continue
@@ -318,11 +357,13 @@ class Completion:
         self._close(attempt, "error", None, now)
         attempt.error_code = "seam_unproven"
         self._health.of(attempt.candidate).succeeded(now, attempt.probe)
-        candidate = self._untried(now) if self._recoveries < RECOVERIES else None
-        if candidate is not None:
-            self._recoveries += 1
-            return [self._continue(candidate, now)]
-        return self._restart(TimedOut() if now >= self._ends_at else None, now)
+        if now >= self._ends_at:
+            return self._out_of_time(now)
+        if self._recoveries == RECOVERIES:
+            return [GiveUp(_interrupted(None))]
+        self._recoveries += 1
+        candidate = self._untried(now)
+        return [self._continue(candidate, now)] if candidate is not None else self._restart(None, now)
 
     def _restart(self, error: ProviderError | None, now: float) -> list[Action]:
         self._seam = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import inf
 
-from lib.errors import FieldError, InvalidRequest, NoProvider
+from lib.errors import ContextTooLong, FieldError, InvalidRequest, NoProvider
 from lib.providers.base import Capability, ChatRequest, Model
 from lib.providers.catalog import Row
+from lib.router.length import least_tokens
 
 NEEDED_BY: dict[Capability, str] = {
     "json_schema": "response_format",
@@ -58,13 +60,17 @@ def make_plan(
     request: ChatRequest,
     rows: tuple[Row, ...],
     on: Collection[str],
+    fallback_order: Sequence[str] = (),
 ) -> tuple[Candidate, ...]:
-    """The candidates, best first: what the caller chose, else the flag's provider and then the catalogue's order.
+    """The candidates, best first: what the caller chose, else the flag's provider, then the others.
 
-    Left out: providers that are off, models that lack what the request needs, and the embedded demo model while a
-    hosted vendor is on (unless it was asked for). Raises InvalidRequest for a choice that can't be met, NoProvider
-    when nothing is left.
+    Those come as `fallback_order` names them, and whom it does not name in the catalogue's order. Left out: providers
+    that are off, models that lack what the request needs or surely can't hold it, and the embedded demo model while a
+    hosted vendor is on (unless it was asked for). Raises InvalidRequest for a choice that can't be met or a
+    conversation that nobody can hold, NoProvider when nothing is left.
     """
+    places = {name: place for place, name in enumerate(fallback_order)}
+    rows = tuple(sorted(rows, key=lambda row: places.get(row.name, len(places))))
     if choice.provider is not None or choice.model is not None:
         candidates = _chosen(choice, rows, on)
     else:
@@ -76,7 +82,29 @@ def make_plan(
         raise InvalidRequest(f"No provider that is on offers {needs}.", code="capability_missing", errors=fields)
     if not able:
         raise NoProvider("No text provider is on. GET /api/health names the variables that turn one on.")
-    return able
+    return _long_enough(able, request)
+
+
+def _long_enough(candidates: tuple[Candidate, ...], request: ChatRequest) -> tuple[Candidate, ...]:
+    """Those whose context may hold the conversation and its answer. Raises InvalidRequest where nobody's can."""
+    room = [_input_tokens(candidate.model, request) for candidate in candidates]
+    if request.characters <= min(room):
+        return candidates  # a token is a character at least: nothing to count
+    needed = least_tokens(request.messages)
+    held = tuple(candidate for candidate, tokens in zip(candidates, room, strict=True) if needed <= tokens)
+    if not held:
+        left = max(*room, 0)
+        raise InvalidRequest(
+            "The conversation is longer than any model that is on can read: it takes at least "
+            f"{needed} tokens, and beside the answer no more than {left:.0f} are left.",
+            code=ContextTooLong.code,
+        )
+    return held
+
+
+def _input_tokens(model: Model, request: ChatRequest) -> float:
+    """How much of the model's context is left for the conversation; of a guessed size nothing is known."""
+    return inf if model.guessed else model.context_tokens - min(request.max_tokens, model.max_output_tokens)
 
 
 def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
@@ -114,7 +142,7 @@ def _is_spare(row: Row, rows: tuple[Row, ...], on: Collection[str]) -> bool:
 def _flagged(row: Row, name: str | None) -> Model:
     """The model that the flag names; it may be newer than the catalogue, then its limits are guessed low."""
     model = _named(row, name)
-    return model or Model(name or row.fast, UNLISTED_CONTEXT_TOKENS, UNLISTED_OUTPUT_TOKENS)
+    return model or Model(name or row.fast, UNLISTED_CONTEXT_TOKENS, UNLISTED_OUTPUT_TOKENS, guessed=True)
 
 
 def _named(row: Row, name: str | None) -> Model | None:

@@ -6,11 +6,13 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeAlias
 
 from lib.errors import ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, TextProvider
 from lib.providers.catalog import Row
+from lib.router.affinity import Affinity
 from lib.router.attempt import (
     Attempt,
     Close,
@@ -28,7 +30,7 @@ from lib.router.attempt import (
 )
 from lib.router.completion import Completion
 from lib.router.health import Health
-from lib.router.plan import Choice, ProviderFlag, make_plan
+from lib.router.plan import Candidate, Choice, ProviderFlag, make_plan
 from lib.router.recovery import continuation
 
 Upstream: TypeAlias = AsyncGenerator[Sequence[Delta], None]
@@ -40,6 +42,8 @@ class Context:
 
     choice: Choice = field(default_factory=Choice)
     policy: Policy = field(default_factory=Policy)
+    ends_at: float = inf
+    """When there must be an end, on the event loop's clock; the policy's total may come sooner."""
 
 
 class Answer:
@@ -89,25 +93,41 @@ class Router:
         self._on = on
         self._provider = provider
         self._health = health or Health()
+        self._affinity = Affinity()
 
     def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
         """Answer `request`, beginning with the provider that the flag names.
 
         Nothing is sent before the answer is iterated. Raises InvalidRequest or NoProvider where no plan can be made.
         """
-        plan = make_plan(provider_flag, context.choice, request, self._rows, self._on)
+        policy, conversation = context.policy, request.conversation
+        plan = make_plan(provider_flag, context.choice, request, self._rows, self._on, policy.fallback_order)
+        if conversation is not None:
+            plan = self._affinity.arrange(plan, conversation, provider_flag)
         now = asyncio.get_running_loop().time()
-        core = Completion(plan, context.policy, self._health, random.random, now)
-        return Answer(core, _Drive(core, request, self._provider).deltas())
+        core = Completion(plan, policy, self._health, random.random, now, context.ends_at)
+
+        def served(candidate: Candidate) -> None:
+            if conversation is not None:
+                self._affinity.served(conversation, provider_flag, candidate)
+
+        return Answer(core, _Drive(core, request, self._provider, served).deltas())
 
 
 class _Drive:
     """One request's calls: the streams that are open, and a task for each whose next word is awaited."""
 
-    def __init__(self, core: Completion, request: ChatRequest, provider: Callable[[str], TextProvider]) -> None:
+    def __init__(
+        self,
+        core: Completion,
+        request: ChatRequest,
+        provider: Callable[[str], TextProvider],
+        served: Callable[[Candidate], None],
+    ) -> None:
         self._core = core
         self._request = request
         self._provider = provider
+        self._served = served
         self._streams: dict[Attempt, Upstream] = {}
         self._tasks: dict[Attempt, asyncio.Task[Event]] = {}
         self._clock = asyncio.get_running_loop().time
@@ -133,14 +153,21 @@ class _Drive:
                 event = await self._next()
                 actions = self._core.handle(event, self._clock())
         finally:
-            self._core.abandon(self._clock())
-            for attempt in list(self._streams):
-                await self._close(attempt)
+            await self._end()
+
+    async def _end(self) -> None:
+        self._core.abandon(self._clock())
+        if self._core.serving is not None:
+            # Also where the caller left in the middle: the provider has read the prompt.
+            self._served(self._core.serving.candidate)
+        for attempt in list(self._streams):
+            await self._close(attempt)
 
     def _open(self, action: Open) -> None:
         candidate, request = action.attempt.candidate, self._request
         if action.habit is not None:
             request = continuation(request, action.delivered, action.habit)
+            action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 
     async def _close(self, attempt: Attempt) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import logging
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,16 @@ class Costs:
             log.warning("genai_prices can't be loaded: costs are unknown")
             return None
         return _kept_price(genai_prices, GENAI_PRICES_ID[provider], model, usage)
+
+    async def saved_usd(self, provider: str, model: str, usage: Usage) -> Decimal | None:
+        """What `usage` would have cost more without its cached tokens, or None where their price is unknown."""
+        if not usage.cached_tokens:
+            return Decimal(0)
+        cost = await self.usd(provider, model, usage)
+        uncached = await self.usd(provider, model, replace(usage, cached_tokens=0))
+        if cost is None or uncached is None or (cost == uncached > 0):
+            return None  # no difference: the list has no price for cached tokens, not one that saves nothing
+        return uncached - cost
 
     def _load(self) -> asyncio.Future[Any]:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):

@@ -39,6 +39,8 @@ class Subject:
 class InferenceEvent:
     """One call to a provider. Times in milliseconds, cost in millionths of a US dollar, null where unknown.
 
+    Number 0 is a request for which nobody was called, since all rested. `cache_saved_micro_usd`: how much more the
+    input would have cost, had the provider not had the beginning of it in its cache.
     Every column of a later store has its field from the first line on: gate and rollout stay null until there is one.
     """
 
@@ -61,11 +63,12 @@ class InferenceEvent:
     latency_ms: float
     input_tokens: int
     output_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     reasoning_tokens: int
     estimated: bool
     cost_micro_usd: int | None
     cost_unknown: bool
+    cache_saved_micro_usd: int | None
     fallback_from: str | None
     experiment: str
     experiment_arm: str | None
@@ -112,8 +115,11 @@ class Recorder:
             used, any_estimated = used + usage, any_estimated or estimated
             candidate = attempt.candidate
             cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
+            saved = None if estimated else await self._costs.saved_usd(candidate.provider, candidate.model.id, usage)
             total = None if total is None or cost is None else total + cost
-            event = self._event(subject, attempt, usage, estimated=estimated, cost=cost, cold_start=cold_start)
+            event = self._event(
+                subject, attempt, usage, estimated=estimated, cost=cost, saved=saved, cold_start=cold_start
+            )
             log.info(orjson.dumps(event).decode())
         return Bill(used, any_estimated, total)
 
@@ -125,6 +131,7 @@ class Recorder:
         *,
         estimated: bool,
         cost: Decimal | None,
+        saved: Decimal | None,
         cold_start: bool,
     ) -> InferenceEvent:
         ended_at = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
@@ -149,11 +156,12 @@ class Recorder:
             latency_ms=milliseconds(ended_at - attempt.started_at),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cached_tokens=usage.cached_tokens,
+            cached_tokens=None if estimated else usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             estimated=estimated,
-            cost_micro_usd=None if cost is None else round(cost * 1_000_000),
+            cost_micro_usd=_micro(cost),
             cost_unknown=cost is None,
+            cache_saved_micro_usd=_micro(saved),
             fallback_from=attempt.fallback_from,
             experiment=subject.flag.name,
             experiment_arm=subject.flag.arm,
@@ -167,6 +175,10 @@ class Recorder:
             deployment=self._deployment,
             metadata=subject.metadata,
         )
+
+
+def _micro(usd: Decimal | None) -> int | None:
+    return None if usd is None else round(usd * 1_000_000)
 
 
 def milliseconds(seconds: float) -> float:
@@ -184,4 +196,5 @@ def _usage(attempt: Attempt, prompt_characters: int) -> tuple[Usage, bool]:
         return attempt.usage, False
     if attempt.first_token_at is None and attempt.outcome == "error":
         return Usage(0, 0), False
-    return Usage(-(-prompt_characters // CHARACTERS_PER_TOKEN), -(-attempt.characters // CHARACTERS_PER_TOKEN)), True
+    read = prompt_characters + attempt.added_characters
+    return Usage(-(-read // CHARACTERS_PER_TOKEN), -(-attempt.characters // CHARACTERS_PER_TOKEN)), True

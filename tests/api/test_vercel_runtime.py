@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ GENERATE = "api/generate.py"
 NUMBER = 7
 """The platform's number for the request that a test sends."""
 TIMEOUT_S = 20
+DEADLINE = "x-vercel-internal-deadline"
+"""The header by which the platform tells its deadline to the runtime."""
 
 Start = Callable[[str, dict[str, str]], Runtime]
 
@@ -113,6 +116,18 @@ def test_large_body(start: Start, vendor: Vendor) -> None:
     )
     assert answer.status_code == 200
     assert vendor.requests[0].body["messages"] == [{"role": "user", "content": prompt}]
+
+
+def test_platforms_deadline(start: Start, vendor: Vendor) -> None:
+    """A deadline that the platform sets ends the request in time, whatever the vendor does."""
+    vendor.script(words(Hang()))
+    url = start(GENERATE, local_over(vendor)).url
+    deadline = (datetime.now(UTC) + timedelta(seconds=2)).isoformat(timespec="milliseconds")
+    answer = httpx.post(
+        f"{url}/api/generate", json={"prompt": "Hi"}, headers={**KEY_HEADER, DEADLINE: deadline}, timeout=TIMEOUT_S
+    )
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_provider_available")
+    assert vendor.requests[0].hung_up.wait(TIMEOUT_S)
 
 
 def test_nobody_is_let_in_by_default(start: Start) -> None:

@@ -79,6 +79,8 @@ class Received:
     headers: dict[str, str]
     body: dict[str, Any]
     hung_up: threading.Event = field(default_factory=threading.Event)
+    raw: bytes = b""
+    """The body as it was sent."""
 
 
 def event(data: object) -> bytes:
@@ -228,7 +230,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
     request_line, *lines = head.decode().rstrip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Received(request_line.split()[1], headers, json.loads(body) if body else {})
+    return Received(request_line.split()[1], headers, json.loads(body) if body else {}, raw=body)
 
 
 def _echo(body: dict[str, Any]) -> Reply:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import httpx
@@ -18,13 +17,9 @@ import uvicorn
 
 from lib import settings as environment
 from lib.app import App
-from lib.providers.base import ChatRequest
 from lib.providers.catalog import ROWS, Row
 from lib.router.attempt import Policy
 from lib.router.health import Health
-from lib.router.plan import ProviderFlag
-from lib.router.router import Answer, Context, Router
-from lib.settings import Settings
 from local.server import Site
 from tests.conftest import ROOT
 from tests.fakes.loop import LoopThread
@@ -34,45 +29,15 @@ TLS = ssl.create_default_context()
 """Made once: httpx would load the certificates again for every call, though none is encrypted."""
 
 
-class AdjustedRouter(Router):
-    """The router under another policy than the endpoint's."""
-
-    adjust: Adjust
-
-    def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
-        """See Router."""
-        adjusted = Context(context.choice, self.adjust(context.policy))
-        return super().get_completion(provider_flag, request, adjusted)
-
-
-class AdjustedApp(App):
-    """The product's parts, but for the router's policy and health."""
-
-    def __init__(self, settings: Settings, rows: tuple[Row, ...], adjust: Adjust, health: Health | None = None) -> None:
-        super().__init__(settings, rows)
-        self._all_rows = rows
-        self._adjust = adjust
-        self._health = health
-
-    @cached_property
-    def router(self) -> Router:
-        """See App."""
-        router = AdjustedRouter(self._all_rows, frozenset(self.settings.vendors), self.text_provider, self._health)
-        router.adjust = self._adjust
-        return router
-
-
 def make_app(
     environ: dict[str, str],
     rows: tuple[Row, ...] = ROWS,
     adjust: Adjust | None = None,
     health: Health | None = None,
 ) -> App:
-    """The product over an environment; untouched where nothing is to be adjusted."""
-    settings = environment.from_environ(environ, rows)
-    if adjust is None and health is None:
-        return App(settings, rows)
-    return AdjustedApp(settings, rows, adjust or (lambda policy: policy), health)
+    """The product over an environment, with another policy or health where the test says so."""
+    policy = adjust(Policy()) if adjust is not None else None
+    return App(environment.from_environ(environ, rows), rows, policy, health)
 
 
 @contextmanager

@@ -35,6 +35,8 @@ PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
     *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
+    "lib/router/affinity.py",
+    "lib/router/length.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/errors.py",

@@ -280,6 +280,30 @@ def test_cancelled_by_the_server() -> None:
     run(test())
 
 
+def test_time_to_answer() -> None:
+    """The handler knows by when its answer must be complete, counted from when the request's head was there."""
+
+    async def handler(call: Call) -> Response:
+        return Response(json.dumps([call.arrived_at, call.ends_at]))
+
+    async def late(endpoint: Endpoint) -> list[float]:
+        messages: list[Message] = []
+
+        async def receive() -> Message:
+            await asyncio.sleep(7)
+            return {"type": "http.request", "body": b"{}"}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        began_at = asyncio.get_running_loop().time()
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        await endpoint(scope, receive, send)
+        return [moment - began_at for moment in json.loads(messages[1]["body"])]
+
+    assert run(late(over(POST=handler))) == [0, 280]
+
+
 def test_over_another_app() -> None:
     """The same handlers over another app answer by that app's settings."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from starlette.types import Message
 
 from lib.errors import Interrupted, NoProvider, Overloaded, ProviderError
 from lib.http.generation import Form, Generation, wanted_form
+from lib.http.ui_message import HEARTBEAT
 from lib.providers.base import ChatRequest, Delta, Model, Usage
 from lib.providers.catalog import Row
 from lib.router.attempt import Policy
@@ -71,12 +73,16 @@ def test_any_accept(accept: str, stream: bool | None) -> None:  # noqa: FBT001 -
 
 @dataclass
 class Fake:
-    """A vendor within this process: sends these deltas, then fails or ends; `more` from the second call on."""
+    """A vendor within this process: sends these deltas, then fails or ends; `more` from the second call on.
+
+    Between two deltas it is silent for so many seconds.
+    """
 
     name: str
     deltas: Sequence[Delta]
     error: ProviderError | None = None
     more: Sequence[Delta] | None = None
+    silent_s: float = 0
     open: int = 0
     calls: int = 0
 
@@ -87,7 +93,9 @@ class Fake:
         self.calls += 1
         again = self.more is not None and self.calls > 1
         try:
-            for delta in self.deltas if self.more is None or not again else self.more:
+            for number, delta in enumerate(self.deltas if self.more is None or not again else self.more):
+                if number and self.silent_s:
+                    await asyncio.sleep(self.silent_s)
                 yield [delta]
             if self.error is not None and not again:
                 raise self.error
@@ -267,14 +275,22 @@ def test_nobody_answers(caplog: pytest.LogCaptureFixture, form: Form) -> None:
 
 @pytest.mark.parametrize("form", ["json", "text", "ui"])
 def test_all_rest(caplog: pytest.LogCaptureFixture, form: Form) -> None:
-    """Where all providers rest, that is raised at once, with when to come back, and nobody is called."""
+    """Where all providers rest, that is raised at once, with when to come back; nobody is called; it is on record."""
 
     async def test() -> None:
         fake, health = Fake("a", HELLO), Health()
         health.of(Candidate("a", Model("m", 8_192, 1_024))).failed(1000.0, 30)
         with pytest.raises(NoProvider) as told:
             await generation(fake, health=health).respond(form)
-        assert (told.value.retry_after_s, fake.calls, lines(caplog)) == (31, 0, [])
+        assert (told.value.retry_after_s, fake.calls) == (31, 0)
+        (line,) = lines(caplog)
+        assert (line["attempt"], line["kind"], line["outcome"], line["error_code"]) == (
+            0,
+            "skipped",
+            "error",
+            "resting",
+        )
+        assert (line["provider"], line["cost_micro_usd"], line["estimated"]) == ("a", 0, False)
 
     run(test())
 
@@ -396,6 +412,54 @@ def test_client_leaves(caplog: pytest.LogCaptureFixture, form: Form, gone_after:
         assert fake.open == 0
         (line,) = lines(caplog)
         assert (line["outcome"], line["estimated"]) == ("cancelled", True)
+
+    run(test())
+
+
+def test_ui_of_a_server_that_shuts_down(caplog: pytest.LogCaptureFixture) -> None:
+    """Who reads when the server ends the request is told that it broke off, and what it cost."""
+
+    async def test() -> None:
+        fake, body = Fake("a", HELLO, silent_s=1_000), b""
+
+        async def send(message: Message) -> None:
+            nonlocal body
+            body += message.get("body", b"")
+
+        async def receive() -> Message:
+            raise AssertionError
+
+        response = await generation(fake).respond("ui")
+        serving = asyncio.ensure_future(response({"type": "http"}, receive, send))
+        await asyncio.sleep(5)
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        account, *last = events(body)[-3:]
+        assert [chunk["type"] for chunk in last] == ["error", "finish"]
+        assert account["messageMetadata"]["error_code"] == "shutting_down"
+        assert account["messageMetadata"]["usage"]["estimated"] is True
+        assert ([line["outcome"] for line in lines(caplog)], fake.open) == (["cancelled"], 0)
+
+    run(test())
+
+
+def test_ui_keeps_the_connection_alive() -> None:
+    """In a silence of the provider the UI message stream holds comments, which are no chunks of the message."""
+
+    async def test() -> None:
+        async def answered(form: Form, silent_s: float) -> bytes:
+            patient = generation(Fake("a", HELLO, silent_s=silent_s), policy=Policy(idle_s=100))
+            body, ended = await sent(await patient.respond(form))
+            assert ended
+            return body
+
+        body = await answered("ui", 35)
+        assert body.count(HEARTBEAT) == 3 * (len(HELLO) - 1)
+        chunks = events(body.replace(HEARTBEAT, b""))
+        assert "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta") == "Hello"
+        assert HEARTBEAT not in await answered("ui", 9.5)
+        assert await answered("text", 35) == b"Hello"
 
     run(test())
 

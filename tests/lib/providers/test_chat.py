@@ -358,12 +358,11 @@ def test_absurd_counts(counted: dict[str, object]) -> None:
 
 
 BY_STATUS: dict[int, type[ProviderError]] = {
-    **dict.fromkeys(range(400, 500), RequestRejected),
-    **dict.fromkeys(range(500, 600), Overloaded),
+    **dict.fromkeys(range(400, 600), Overloaded),
+    **dict.fromkeys((400, 413, 422), RequestRejected),
     **dict.fromkeys((401, 403), CredentialsRejected),
     402: QuotaExhausted,
     **dict.fromkeys((404, 410), ModelUnavailable),
-    **dict.fromkeys((408, 409, 425, 498), Overloaded),
     429: RateLimited,
 }
 BY_CODE: dict[str, type[ProviderError]] = {

@@ -50,6 +50,7 @@ from lib.router.attempt import (
     Reset,
     Tick,
 )
+from lib.router.breaker import BreakerPolicy
 from lib.router.completion import CONFIG_REST_S, LONGEST_REST_S, LONGEST_WAIT_S, RECOVERIES, RETRY_S, Completion
 from lib.router.health import RETRIES, Health
 from lib.router.plan import Candidate
@@ -199,12 +200,25 @@ def test_no_second_time(error: type[ProviderError]) -> None:
     assert len(core.attempts) == 1
 
 
-def test_retry_after_beyond_patience() -> None:
-    """Who says to come back later than we may wait is not asked again."""
-    assert isinstance(gave_up(failed(started(A), Overloaded(retry_after_s=LONGEST_WAIT_S + 1), START)), NoProvider)
+@pytest.mark.parametrize("failed_after_s", [0.0, 1.5])
+def test_retry_after_of_the_only_provider(failed_after_s: float) -> None:
+    """Its Retry-After is waited for as long as its silence would have been, counted from the request's beginning."""
+    now, left_s = START + failed_after_s, POLICY.first_token_s - failed_after_s
     core = started(A)
-    assert failed(core, Overloaded(retry_after_s=LONGEST_WAIT_S), START) == []
-    assert core.waiting(START) == START + LONGEST_WAIT_S
+    assert failed(core, Overloaded(retry_after_s=left_s), now) == []
+    assert core.waiting(now) == START + POLICY.first_token_s
+    told = gave_up(failed(started(A), Overloaded(retry_after_s=left_s + 0.1), now))
+    assert (type(told), told.retry_after_s) == (NoProvider, int(left_s + 0.1) + 1)
+
+
+def test_retry_after_of_the_last_provider() -> None:
+    """The reader who has waited for others already does not wait for the last one's Retry-After too."""
+    core = started()
+    core.handle(Tick(), START + 4)
+    assert isinstance(gave_up(failed(core, Overloaded(retry_after_s=1), START + 4.5)), NoProvider)
+    core = started()
+    core.handle(Tick(), START + 4)
+    assert failed(core, Overloaded(), START + 4.5) == []
 
 
 def test_second_times_are_budgeted() -> None:
@@ -236,8 +250,22 @@ def test_honouring_retry_after() -> None:
     assert core.waiting(START) == START + 3
     assert opened(core.handle(Tick(), START + 3)).candidate == A
     assert opened(failed(core, RateLimited(retry_after_s=3), START + 4)).candidate == B
-    assert opened(failed(started(policy=patient), RateLimited(retry_after_s=30), START)).candidate == B
+    for wait_s, expected in ((LONGEST_WAIT_S, []), (LONGEST_WAIT_S + 1, [B])):
+        actions = failed(started(policy=patient), RateLimited(retry_after_s=wait_s), START)
+        assert [action.attempt.candidate for action in actions if isinstance(action, Open)] == expected
     assert opened(failed(started(policy=patient), TimedOut(), START)).candidate == B
+
+
+def test_honouring_is_budgeted_too() -> None:
+    """However patient its callers, a process makes its providers no more than a fifth of calls beside the requests."""
+    patient = dataclasses.replace(POLICY, honour_retry_after=True)
+    health, retries = Health(), 0
+    for number in range(500):
+        core = started(candidate(f"p{number}"), candidate(f"q{number}"), policy=patient, health=health)
+        actions = failed(core, Overloaded(retry_after_s=1), START)
+        retries += actions == []
+        assert actions == [] or opened(actions).kind == "fallback"
+    assert 0.2 * 500 <= retries <= RETRIES + 0.2 * 500
 
 
 @pytest.mark.parametrize("error", [*HANDED_ON, *GOES_BACK, ContextTooLong])
@@ -335,6 +363,47 @@ def test_unproven_continuation_goes_to_the_next() -> None:
     unproven = core.attempts[1]
     assert (unproven.outcome, unproven.error_code, unproven.characters) == ("error", "seam_unproven", len(PARAPHRASE))
     assert read(said(core, TEXT, START + 4)) == TEXT[60:]
+
+
+def test_continuation_that_thinks_first() -> None:
+    """A continuation that only thinks aloud is not silent: it may go on; what it thinks is not shown."""
+    core = started()
+    said(core, TEXT[:60], START + 1)
+    failed(core, BrokenStream(), START + 2)
+    thinking = core.attempts[1]
+    for second in range(3, 13):
+        assert core.handle(Received(thinking, [Delta(reasoning="Hm")]), START + second) == []
+        assert core.waiting(START + second) == START + second + 10
+        assert core.handle(Tick(), START + second + 0.9) == []
+    assert core.serving is None
+    assert read(said(core, anchor_of(TEXT[:60]) + TEXT[60:], START + 13)) == TEXT[60:]
+    assert core.serving is thinking
+
+
+def test_unproven_continuations_are_limited_too() -> None:
+    """A continuation that can't be joined counts like one that breaks off, also where the answer then begins anew."""
+    core = started(A, B, C, policy=RESET)
+    said(core, TEXT[:60], START + 1)
+    failed(core, BrokenStream(), START + 2)
+    assert kinds(said(core, PARAPHRASE, START + 3)) == ["Close 2", "Open 3"]
+    assert kinds(said(core, PARAPHRASE, START + 4)) == ["Close 3", "Reset", "Open 4"]
+    said(core, TEXT[:60], START + 5)
+    assert gave_up(failed(core, BrokenStream(), START + 6)).code == "stream_interrupted"
+    core = started(A, B, C, candidate("d"), policy=RESET)
+    said(core, TEXT[:60], START + 1)
+    failed(core, BrokenStream(), START + 2)
+    for number in (2, 3):
+        assert kinds(said(core, PARAPHRASE, START + number)) == [f"Close {number}", f"Open {number + 1}"]
+    assert kinds(said(core, PARAPHRASE, START + 4)) == ["Close 4", "GiveUp"]
+
+
+def test_nobody_is_asked_after_the_end() -> None:
+    """A continuation that proves unfit in the last moment is the end, not the beginning of another."""
+    core = started(A, B, C, policy=RESET)
+    said(core, TEXT[:60], START + 1)
+    failed(core, BrokenStream(), START + 2)
+    close, *rest = said(core, PARAPHRASE, START + 60)
+    assert (close, gave_up(rest).code) == (Close(core.attempts[1]), "stream_timeout")
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -488,7 +557,9 @@ def test_all_rest() -> None:
     told = gave_up(core.start(START + 5))
     assert (type(told), told.retry_after_s) == (NoProvider, 16)
     assert told.message == "No provider could answer; all rest after failures."
-    assert core.attempts == []
+    (skipped,) = core.attempts
+    assert (skipped.number, skipped.kind, skipped.candidate) == (0, "skipped", A)
+    assert (skipped.outcome, skipped.error_code, skipped.ended_at) == ("error", "resting", START + 5)
 
 
 @pytest.mark.parametrize(
@@ -573,6 +644,43 @@ def test_total_ends_it_even_with_candidates_left(*, speaks: bool, tick: bool) ->
     assert (type(told), told.code) == ((Interrupted, "stream_timeout") if speaks else (NoProvider, NoProvider.code))
     assert len(core.attempts) == 1
     assert core.attempts[0].outcome == ("timeout" if tick else "interrupted" if speaks else "error")
+
+
+@pytest.mark.parametrize("noticed", [Tick(), TimedOut()], ids=["by us", "by the wait for it"])
+@pytest.mark.parametrize("says", ["text", "reasoning", "nothing"])
+@pytest.mark.parametrize("kind", ["first", "continuation"])
+def test_the_end_is_held_against_the_silent_alone(noticed: Tick | ProviderError, says: str, kind: str) -> None:
+    """Who still writes when the request's own time is over is not to blame for that; who kept silent throughout is."""
+    health = Health(BreakerPolicy(consecutive=1))
+    core = started(A, B, policy=dataclasses.replace(POLICY, first_token_s=20), health=health)
+    if kind == "continuation":
+        said(core, TEXT[:60], START + 1)
+        failed(core, RequestRejected(), START + 2)
+    attempt = core.attempts[-1]
+    if says != "nothing":
+        deltas = [Delta(text="The sea")] if says == "text" else [Delta(reasoning="Hm")]
+        core.handle(Received(attempt, deltas), START + 59)
+    core.handle(noticed if isinstance(noticed, Tick) else Failed(attempt, noticed), START + 60)
+    assert (attempt.outcome, attempt.error_code) == ("timeout", "timeout")
+    assert (health.of(attempt.candidate).resting_s(START + 60) > 0) is (says == "nothing")
+
+
+def test_the_end_is_not_held_against_who_had_no_time() -> None:
+    """Who was asked a moment before the end has shown nothing."""
+    health = Health(BreakerPolicy(consecutive=1))
+    core = started(A, B, health=health)
+    failed(core, RateLimited(retry_after_s=5), START + 59)
+    assert kinds(core.handle(Tick(), START + 60)) == ["Close 2", "GiveUp"]
+    assert health.of(B).resting_s(START + 60) == 0
+
+
+def test_another_may_set_an_earlier_end() -> None:
+    """The function's own end comes before the policy's where it is nearer, and never later."""
+    for ends_at, expected in ((START + 9, START + 9), (START + 999, START + 60)):
+        core = Completion((A,), dataclasses.replace(POLICY, patience_s=900), Health(), lambda: 0.5, START, ends_at)
+        core.start(START)
+        assert core.waiting(START) == expected
+        assert kinds(core.handle(Tick(), expected)) == ["Close 1", "GiveUp"]
 
 
 def test_deadlines_never_pass_the_total() -> None:
@@ -767,7 +875,8 @@ def test_every_order_of_events(
     assert "first" not in kinds_after
     assert kinds_after.count("hedge") <= 1
     assert kinds_after.count("continuation") <= RECOVERIES
-    assert run.resets == kinds_after.count("restart") <= (RECOVERIES if policy.can_reset else 0) + 1
+    assert run.resets == kinds_after.count("restart") <= (RECOVERIES if policy.can_reset else 0)
+    assert kinds_after.count("continuation") + kinds_after.count("restart") <= RECOVERIES
     for attempt in attempts:
         assert attempt.ended_at is not None
         assert attempt.started_at <= attempt.ended_at <= run.ended_at

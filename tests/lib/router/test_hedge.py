@@ -12,7 +12,7 @@ import pytest
 from lib.errors import AppError, ContentRefused, CredentialsRejected, NoProvider, Overloaded, RequestRejected
 from lib.providers.base import ChatRequest, Delta, Model, TextProvider, Usage
 from lib.providers.catalog import Row
-from lib.router.attempt import Close, Deliver, Ended, Finish, Policy, Received, Tick
+from lib.router.attempt import Close, Deliver, Ended, Finish, Open, Policy, Received, Tick
 from lib.router.completion import Completion
 from lib.router.health import HEDGE_SHARE, HEDGES, Health
 from lib.router.plan import Candidate, ProviderFlag
@@ -113,6 +113,21 @@ def test_both_fail() -> None:
     told = gave_up(failed(core, CredentialsRejected(), START + 3, 1))
     assert isinstance(told, NoProvider)
     assert told.message.endswith("tried a (credentials_rejected), b (credentials_rejected).")
+
+
+@pytest.mark.parametrize("policy", [replace(HEDGED, can_reset=True, on_interrupt="restart"), HEDGED])
+def test_who_lost_takes_over(policy: Policy) -> None:
+    """When the winner breaks off, the other of the two is asked before anyone else: it never had its turn."""
+    core = started(A, B, C, policy=policy)
+    core.handle(Tick(), START + 1)
+    said(core, "Hello", START + 2, 2)
+    *_, action = failed(core, Overloaded(), START + 3, 2)
+    assert isinstance(action, Open)
+    assert (action.attempt.candidate, action.attempt.number) == (A, 3)
+    said(core, "Hello", START + 4)
+    *_, action = failed(core, Overloaded(), START + 5)
+    assert isinstance(action, Open)
+    assert action.attempt.candidate == C
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,9 +28,11 @@ def plan(
     request: ChatRequest = PLAIN,
     on: frozenset[str] = ALL,
     rows: tuple[Row, ...] = ROWS,
+    order: tuple[str, ...] = (),
 ) -> list[str]:
     """The plan as provider/model, best first."""
-    return [f"{candidate.provider}/{candidate.model.id}" for candidate in make_plan(flag, choice, request, rows, on)]
+    candidates = make_plan(flag, choice, request, rows, on, order)
+    return [f"{candidate.provider}/{candidate.model.id}" for candidate in candidates]
 
 
 def providers(candidates: list[str]) -> list[str]:
@@ -177,6 +181,83 @@ def test_capability_that_nobody_has(choice: Choice) -> None:
         plan(choice=choice, request=PICTURE, on=frozenset({"groq"}))
     assert caught.value.code == "capability_missing"
     assert "vision" in caught.value.message
+
+
+def sized(*sizes: int, output: int = 100) -> tuple[Row, ...]:
+    """Made-up vendors a, b, c… of one model each, with these contexts."""
+    models = [Model(f"m{number}", size, output) for number, size in enumerate(sizes)]
+    return tuple(
+        Row(name, name, "openai", "", (model,), model.id, model.id)
+        for name, model in zip("abcdef", models, strict=False)
+    )
+
+
+def worded(words: int, max_tokens: int = 100) -> ChatRequest:
+    """A request of so many words, in messages of both shapes."""
+    half = words // 2
+    content = [{"type": "text", "text": "word  " * (words - half)}]
+    return ChatRequest(
+        ({"role": "user", "content": " word\n" * half}, {"role": "user", "content": content}), max_tokens
+    )
+
+
+SEES = frozenset[Capability]({"vision"})
+
+
+@pytest.mark.parametrize(
+    ("words", "max_tokens", "fits"),
+    [
+        (900, 100, "abc"),
+        (901, 100, "bc"),
+        (901, 99, "abc"),
+        (901, 5_000, "bc"),
+        (2_900, 1, "bc"),
+        (2_999, 1, "bc"),
+        (3_000, 1, "c"),
+        (1_048_476, 100, "c"),
+    ],
+)
+def test_too_small_contexts_are_left_out(words: int, max_tokens: int, fits: str) -> None:
+    """Who can't hold the words and the answer is not asked; an answer is never longer than its model's longest."""
+    rows = tuple(
+        replace(row, models=tuple(replace(model, can=SEES) for model in row.models))
+        for row in sized(1_000, 3_000, 1_048_576)
+    )
+    got = plan(request=worded(words, max_tokens), rows=rows, on=frozenset("abc"))
+    assert "".join(providers(got)) == fits
+
+
+@pytest.mark.parametrize("choice", [NO_CHOICE, Choice(provider="b"), Choice(model="m1")])
+def test_nobody_can_hold_it(choice: Choice) -> None:
+    """Where no context is large enough the caller is told so before anyone is asked, and by how much."""
+    request = ChatRequest(({"role": "user", "content": "word " * 2_001},), 1_000)
+    with pytest.raises(InvalidRequest) as caught:
+        plan(choice=choice, request=request, rows=sized(1_000, 2_000), on=frozenset("ab"))
+    assert (caught.value.status, caught.value.code) == (422, "context_length_exceeded")
+    assert "2001 tokens" in caught.value.message
+    assert "1900 are left" in caught.value.message
+
+
+def test_size_that_is_not_known_leaves_nobody_out() -> None:
+    """A model that the catalogue does not know is asked whatever the length: its size is a guess."""
+    flag = ProviderFlag(provider="a", model="brand/new")
+    request = ChatRequest(({"role": "user", "content": "word " * 50_000},), 1_000)
+    assert plan(flag, request=request, rows=sized(1_000, 2_000), on=frozenset("ab")) == ["a/brand/new"]
+
+
+def test_fallback_order() -> None:
+    """The operator's order comes after the flag's provider; whom it does not name follow in the catalogue's."""
+    rows, on = sized(9_000, 9_000, 9_000, 9_000), frozenset("abcd")
+    for flag, order, expected in (
+        (None, ("c", "b"), "cbad"),
+        ("d", ("c", "b"), "dcba"),
+        ("b", ("c", "b"), "bcad"),
+        (None, ("nobody", "d"), "dabc"),
+        (None, (), "abcd"),
+    ):
+        assert "".join(providers(plan(ProviderFlag(provider=flag), rows=rows, on=on, order=order))) == expected
+    chosen = plan(choice=Choice(model="fast"), rows=rows, on=on, order=("c",))
+    assert "".join(providers(chosen)) == "cabd"
 
 
 def test_nobody_is_on() -> None:

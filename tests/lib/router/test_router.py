@@ -20,10 +20,11 @@ from lib.errors import (
     Overloaded,
     RequestRejected,
 )
-from lib.providers.base import ChatRequest, Delta, Model, TextProvider, Usage
+from lib.providers.base import ChatRequest, Conversation, Delta, Model, TextProvider, Usage
 from lib.providers.catalog import Row
 from lib.router.attempt import Policy, Reset
-from lib.router.plan import Choice, ProviderFlag
+from lib.router.health import Health
+from lib.router.plan import Candidate, Choice, ProviderFlag
 from lib.router.recovery import anchor_of
 from lib.router.router import Answer, Context, Router
 from tests.lib.virtual_time import run
@@ -70,7 +71,7 @@ class Fake:
             self.log.append(f"close {self.name}")
 
 
-def router(*fakes: Fake) -> tuple[Router, list[str]]:
+def router(*fakes: Fake, health: Health | None = None) -> tuple[Router, list[str]]:
     """A router over these fakes in this order, and their common log."""
     log: list[str] = []
     providers: dict[str, TextProvider] = {}
@@ -80,7 +81,7 @@ def router(*fakes: Fake) -> tuple[Router, list[str]]:
         providers[fake.name] = fake
         model = Model(f"{fake.name}-model", 8_192, 1_024)
         rows.append(Row(fake.name, fake.name, "openai", "", (model,), model.id, model.id))
-    return Router(tuple(rows), set(providers), providers.__getitem__), log
+    return Router(tuple(rows), set(providers), providers.__getitem__, health), log
 
 
 def ask(asked: Router, policy: Policy = POLICY) -> Answer:
@@ -377,6 +378,124 @@ def test_closing_after_the_end() -> None:
         await read(answer)
         await answer.aclose()
         assert (log, outcomes(answer)) == (["open a", "close a"], ["ok"])
+
+    run(test())
+
+
+async def asked_first(
+    asked: Router, conversation: Conversation | None, flag: ProviderFlag | None = None, provider: str | None = None
+) -> list[str]:
+    """Take a turn of this conversation; whom it called, in order."""
+    request = replace(REQUEST, conversation=conversation)
+    answer = asked.get_completion(flag or ProviderFlag(), request, Context(Choice(provider), POLICY))
+    await read(answer)
+    return [attempt.candidate.provider for attempt in answer.attempts]
+
+
+CHAT = Conversation("chat", goes_on=True)
+
+
+def test_conversation_stays_where_it_was_served() -> None:
+    """A conversation goes back to who served it last; any other follows the plan."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [Overloaded()], ["Hi"]), Fake("b", ["Hi"]))
+        assert await asked_first(asked, CHAT) == ["a", "b"]
+        assert await asked_first(asked, CHAT) == ["b"]
+        assert await asked_first(asked, Conversation("another", goes_on=True)) == ["a"]
+        assert await asked_first(asked, None) == ["a"]
+        assert await asked_first(asked, CHAT) == ["b"]
+
+    run(test())
+
+
+def test_conversation_moves_with_its_provider() -> None:
+    """Where the one that served it fails, the plan decides as ever; who serves then keeps it."""
+
+    async def test() -> None:
+        first, second = Fake("a", [Overloaded()], ["Hi"]), Fake("b", ["Hi"], [Overloaded()])
+        asked, _ = router(first, second)
+        assert await asked_first(asked, CHAT) == ["a", "b"]
+        assert await asked_first(asked, CHAT) == ["b", "a"]
+        assert await asked_first(asked, CHAT) == ["a"]
+
+    run(test())
+
+
+def test_conversation_leaves_who_rests() -> None:
+    """Where the one that served it is left alone after failures, another serves it, and keeps it."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [Overloaded()], ["Hi"]), Fake("b", ["Hi"]), health=(health := Health()))
+        await asked_first(asked, CHAT)
+        health.of(Candidate("b", Model("b-model", 8_192, 1_024))).failed(now(), 30)
+        assert await asked_first(asked, CHAT) == ["a"]
+        assert await asked_first(asked, CHAT) == ["a"]
+        await asyncio.sleep(31)
+        assert await asked_first(asked, CHAT) == ["a"]
+
+    run(test())
+
+
+def test_conversation_follows_a_changed_flag() -> None:
+    """Who is assigned otherwise is served otherwise, from the next turn on; so is who chooses a provider."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [Overloaded()], ["Hi"]), Fake("b", ["Hi"]), Fake("c", ["Hi"]))
+        old, new = ProviderFlag(arm="a", provider="a"), ProviderFlag(arm="c", provider="c")
+        assert await asked_first(asked, CHAT, old) == ["a", "b"]
+        assert await asked_first(asked, CHAT, old, provider="a") == ["a"]
+        assert await asked_first(asked, CHAT, old, provider="b") == ["b"]
+        assert await asked_first(asked, CHAT, new) == ["c"]
+        assert await asked_first(asked, CHAT, old) == ["a"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("last", [FOR_EVER, BrokenStream()], ids=["its caller leaves", "it breaks off"])
+def test_who_has_served(last: float | Exception) -> None:
+    """Who spoke until its caller left has served, since it has read the prompt; who broke off has not."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [Overloaded()], ["Hi"]), Fake("b", ["Hello", last], ["Hi"]))
+        policy = replace(POLICY, on_interrupt="error")
+        answer = asked.get_completion(ProviderFlag(), replace(REQUEST, conversation=CHAT), Context(policy=policy))
+        with suppress(AppError):
+            async for _ in answer:
+                if last is FOR_EVER:
+                    break
+        await answer.aclose()
+        assert await asked_first(asked, CHAT) == (["b"] if last is FOR_EVER else ["a"])
+
+    run(test())
+
+
+@pytest.mark.parametrize("steps", [[FOR_EVER], ["Hello", FOR_EVER]], ids=["silent", "in mid-stream"])
+def test_end_that_the_function_sets(steps: list[Step]) -> None:
+    """An end that is nearer than the policy's total holds, in every phase, from the clock's own moment on."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", steps))
+        began_at = now()
+        await asyncio.sleep(3)
+        answer = asked.get_completion(ProviderFlag(), REQUEST, Context(policy=POLICY, ends_at=began_at + 10))
+        await failing(answer)
+        assert now() - began_at == pytest.approx(10)
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["timeout"])
+
+    run(test())
+
+
+def test_continuation_has_read_what_was_delivered() -> None:
+    """What a continuation is sent beside the request itself is known of its attempt."""
+
+    async def test() -> None:
+        asked, _ = router(Fake("a", [TEXT[:70], BrokenStream()]), second := Fake("b", [anchor_of(TEXT[:70]), "!"]))
+        answer = ask(asked)
+        await read(answer)
+        added = second.requests[0].characters - REQUEST.characters
+        assert [attempt.added_characters for attempt in answer.attempts] == [0, added]
+        assert added > 70 + 40
 
     run(test())
 

@@ -83,6 +83,30 @@ def test_cached_tokens_are_cheaper() -> None:
     assert 0 < cached < half < fresh
 
 
+@pytest.mark.parametrize(("provider", "model"), OFFERED)
+def test_what_cached_tokens_save(provider: str, model: str) -> None:
+    """It is the difference to the price without them, where their price is known; none cached have saved nothing."""
+
+    async def saved(usage: Usage) -> Decimal | None:
+        return await Costs().saved_usd(provider, model, usage)
+
+    cached, fresh = Usage(10_000, 10, 8_000), Usage(10_000, 10)
+    less, full = usd(provider, model, cached, fresh)
+    got = asyncio.run(saved(cached))
+    assert less is not None
+    assert full is not None
+    assert got == (None if less == full > 0 else full - less)
+    assert (got is None) is (provider == "deepinfra" or model == "qwen/qwen3.8-27b")
+    assert asyncio.run(saved(fresh)) == 0
+
+
+def test_what_is_saved_at_an_unknown_price() -> None:
+    """Nothing is known of what a model's cached tokens save where the model has no price."""
+    costs = Costs()
+    assert asyncio.run(costs.saved_usd("groq", "no-such-model", Usage(7, 3, 5))) is None
+    assert asyncio.run(costs.saved_usd("groq", "no-such-model", Usage(7, 3))) == 0
+
+
 def test_own_price() -> None:
     """Our own prices are per million tokens of each side, exact to the last digit."""
     assert own_price("deepinfra", "openai/gpt-oss-120b", Usage(1_000_000, 0)) == Decimal("0.039")

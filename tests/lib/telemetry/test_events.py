@@ -26,6 +26,7 @@ FLAG = ProviderFlag(arm="treated", provider="deepinfra", model="x")
 SUBJECT = Subject("request-1", "caller-1", "key", "/api/generate", FLAG, 41, {"page": "home"})
 DEEPINFRA = Candidate("deepinfra", Model("openai/gpt-oss-120b", 8_192, 1_024))
 GROQ = Candidate("groq", ROWS[0].models[0])
+LOCAL = Candidate("local", ROWS[-1].models[0])
 UNPRICED = Candidate("acme", Model("acme-1", 8_192, 1_024))
 
 
@@ -85,6 +86,7 @@ def test_event(caplog: pytest.LogCaptureFixture) -> None:
         "estimated": False,
         "cost_micro_usd": 56,
         "cost_unknown": False,
+        "cache_saved_micro_usd": None,
         "fallback_from": None,
         "experiment": "feature_ai_provider",
         "experiment_arm": "treated",
@@ -113,6 +115,37 @@ def test_usage_that_was_never_told(caplog: pytest.LogCaptureFixture) -> None:
     assert (event["input_tokens"], event["output_tokens"], event["estimated"]) == (11, 3, True)
     assert event["cost_micro_usd"] == round(11 * 0.039 + 3 * 0.17)
     assert (bill.usage, bill.estimated) == (Usage(11, 3), True)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "usage", "cached_tokens", "saved"),
+    [
+        (GROQ, Usage(100_000, 100, 40_000), 40_000, 1_500),
+        (GROQ, Usage(100_000, 100), 0, 0),
+        (DEEPINFRA, Usage(100_000, 100, 40_000), 40_000, None),
+        (DEEPINFRA, Usage(100_000, 100), 0, 0),
+        (UNPRICED, Usage(100_000, 100, 40_000), 40_000, None),
+        (LOCAL, Usage(1_000, 100, 400), 400, 0),
+        (GROQ, None, None, None),
+    ],
+    ids=["half price", "none cached", "price unknown", "none cached, price unknown", "unpriced", "free", "not told"],
+)
+def test_cached_tokens(
+    caplog: pytest.LogCaptureFixture,
+    candidate: Candidate,
+    usage: Usage | None,
+    cached_tokens: int | None,
+    saved: int | None,
+) -> None:
+    """How much of the prompt the provider had in its cache, and what that saved; null where it can't be known."""
+    _, (event,) = record(caplog, attempt(candidate=candidate, usage=usage))
+    assert (event["cached_tokens"], event["cache_saved_micro_usd"]) == (cached_tokens, saved)
+
+
+def test_continuation_that_was_never_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Who goes on from what was delivered has read that too."""
+    _, (event,) = record(caplog, attempt(number=2, kind="continuation", added_characters=403))
+    assert (event["input_tokens"], event["estimated"]) == (111, True)
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "cancelled"])
@@ -174,7 +207,7 @@ def test_hedge_that_lost(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_nobody_was_called(caplog: pytest.LogCaptureFixture) -> None:
-    """Where all providers rest, nothing was used and nothing is on record."""
+    """An answer that nobody began to read has used nothing, and is not on record."""
     bill, events = record(caplog)
     assert (bill, events) == (Bill(Usage(0, 0), False, Decimal(0)), [])  # noqa: FBT003 - a record
 
@@ -233,3 +266,4 @@ def test_any_attempt(caplog: pytest.LogCaptureFixture, tried: Attempt) -> None:
     assert event["estimated"] is False or tried.usage is None
     assert event["latency_ms"] == 2000
     assert min(event["input_tokens"], event["output_tokens"]) >= 0
+    assert (event["cached_tokens"] is None) is event["estimated"]

@@ -9,7 +9,9 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from lib import settings as environment
+from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
+from lib.exchange import Exchange
 from lib.http.access import Access
 from lib.providers.base import TextProvider
 from lib.providers.catalog import ROWS, Row
@@ -61,6 +63,30 @@ class App:
     def access(self) -> Access:
         """Who is calling."""
         return Access(self.settings)
+
+    @cached_property
+    def exchange(self) -> Exchange:
+        """Requests to the services behind us, other than providers."""
+        return Exchange(self.http)
+
+    @cached_property
+    def edge_config(self) -> EdgeConfig:
+        """Flags and parameters, as they stand now. Without a store it is empty."""
+        return EdgeConfig(self.settings.stores, self.exchange, freshness_s=self.settings.freshness_s)
+
+    @cached_property
+    def edge_config_writer(self) -> Writer | None:
+        """Changes the (first) Edge Config; None without VERCEL_TOKEN or a store."""
+        settings = self.settings
+        if not settings.stores or settings.vercel_token is None:
+            return None
+        return Writer(
+            self.exchange,
+            api_url=settings.vercel_api_url,
+            store_id=settings.stores[0].id,
+            token=settings.vercel_token,
+            team_id=settings.vercel_team,
+        )
 
     @cached_property
     def flags(self) -> Flags:

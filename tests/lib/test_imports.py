@@ -27,7 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors"},
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog"},
-    "lib.control": {"lib.errors", "lib.router.plan"},
+    "lib.exchange": {"lib.errors"},
+    "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
     "lib.telemetry": {"lib.errors", "lib.ids", "lib.providers.base", "lib.router.attempt", "lib.router.plan"},
     "lib.http": {"lib"},
 }

@@ -108,7 +108,7 @@ class Completion:
             case Tick():
                 return self._tick(now)
             case Received(attempt, deltas) if attempt in self._live:
-                return self._received(attempt, deltas, now)
+                return [*self._received(attempt, deltas, now), *self._late(now)]
             case Ended(attempt) if attempt in self._live:
                 return self._ended(attempt, now)
             case Failed(attempt, error) if attempt in self._live:
@@ -167,7 +167,20 @@ class Completion:
             return self._hedge(now)
         return []
 
+    def _late(self, now: float) -> list[Action]:
+        """The request's time may end while words still come: a reader who takes long for each leaves no silence."""
+        is_late = now >= self._ends_at and self._live and self._complete() is None
+        return self._out_of_time(now) if is_late else []
+
+    def _complete(self) -> Attempt | None:
+        """Whose answer is all there, though it may have more to tell, such as what it counted."""
+        serving = self.serving
+        is_whole = serving is not None and serving.outcome is None and serving.finish_reason is not None
+        return serving if is_whole else None
+
     def _out_of_time(self, now: float) -> list[Action]:
+        if (complete := self._complete()) is not None:
+            return self._ended(complete, now)
         closing: list[Action] = []
         for attempt in list(self._live):
             self._run_out(attempt, now)

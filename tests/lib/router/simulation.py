@@ -19,13 +19,15 @@ from lib.errors import (
     BrokenStream,
     ConnectionFailed,
     ContentRefused,
+    ContextTooLong,
     CredentialsRejected,
     Overloaded,
     ProviderError,
     RateLimited,
     RequestRejected,
 )
-from lib.providers.base import ChatRequest, Delta, Model
+from lib.providers.base import ChatRequest, Conversation, Delta, Model
+from lib.router.affinity import Affinity
 from lib.router.attempt import (
     Action,
     Attempt,
@@ -42,15 +44,29 @@ from lib.router.attempt import (
     Reset,
     Tick,
 )
+from lib.router.breaker import BreakerPolicy
 from lib.router.completion import Completion
 from lib.router.health import Health
-from lib.router.plan import Candidate
+from lib.router.plan import Candidate, ProviderFlag
 from lib.router.recovery import continuation
 
 Obedience = Literal["obeys", "chats first", "starts over", "paraphrases", "refuses"]
-Fault = Literal["none", "refused", "error", "throttled", "rejected", "key", "filtered", "hang", "cut", "stall", "slow"]
+Fault = Literal[
+    "none",
+    "refused",
+    "error",
+    "throttled",
+    "rejected",
+    "key",
+    "filtered",
+    "too long",
+    "hang",
+    "cut",
+    "stall",
+    "slow",
+]
 FAULTS: tuple[Fault, ...] = (
-    *("refused", "error", "throttled", "rejected", "key", "filtered", "hang", "slow"),
+    *("refused", "error", "throttled", "rejected", "key", "filtered", "too long", "hang", "slow"),
     # The hardest ones, so the most frequent.
     *("cut", "cut", "cut", "cut", "cut", "cut"),
     *("stall", "stall", "stall"),
@@ -62,6 +78,7 @@ ERRORS: dict[Fault, type[ProviderError]] = {
     "rejected": RequestRejected,
     "key": CredentialsRejected,
     "filtered": ContentRefused,
+    "too long": ContextTooLong,
 }
 WORDS = (
     "the",
@@ -95,43 +112,63 @@ class Provider:
 
 @dataclass
 class Story:
-    """What happened to one request."""
+    """What happened to one request.
+
+    `expected` is who served its conversation last, if that one had to be first; `reader_s` how long the reader took for
+    a single batch, at most.
+    """
 
     text: str
+    policy: Policy
+    ends_at: float
+    expected: Candidate | None = None
     delivered: str = ""
     resets: int = 0
     finished: bool = False
     error: AppError | None = None
     ended_at: float = 0.0
     most_live: int = 0
+    reader_s: float = 0.0
     left_open: list[Attempt] = field(default_factory=list[Attempt])
     attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
 class World:
-    """Some providers, their health in one process, and requests that come one after another."""
+    """Some providers, their health in one process, and requests that come one after another in some conversations."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311 - a world, not a secret
         self.now = 0.0
-        self.health = Health()
-        self.requests = self.hedges = 0
+        self.health = Health(BreakerPolicy(consecutive=self.chance.choice((1, 5, 5))))
+        # Now and then everything that fails does so in the same way.
+        self.faults = FAULTS if self.chance.random() < 0.7 else (self.chance.choice(FAULTS),)
+        self.patience = self.chance.choice((0.1, 0.2, 1.0))
+        self.affinity = Affinity()
+        self.served: dict[str, tuple[ProviderFlag, Candidate]] = {}
+        self.flag = ProviderFlag()
+        self.requests = self.hedges = self.retries = 0
         share = self.chance.choice((0.1, 0.5, 0.9))
         self.providers = [self._provider(name, share) for name in ("a", "b", "c")[: self.chance.randint(1, 3)]]
 
     def _provider(self, name: str, share: float) -> Provider:
         obedience: Obedience = self.chance.choice(("obeys", "chats first", "starts over", "paraphrases", "refuses"))
-        model = Model(f"model-{name}", 8192, 1024, continues_prefix=self.chance.random() < 0.3)
-        return Provider(name, share * self.chance.random() * 2, obedience, model)
+        context_tokens = self.chance.choice((8_192, 8_192, 32_768))
+        model = Model(f"model-{name}", context_tokens, 1024, continues_prefix=self.chance.random() < 0.3)
+        return Provider(name, self.chance.choice((0, 1, 1)) * share * self.chance.random() * 2, obedience, model)
+
+    def candidate(self, provider: Provider) -> Candidate:
+        """A provider as the router knows it."""
+        return Candidate(provider.name, provider.model)
 
     def policy(self) -> Policy:
         """One of the ways in which a caller may want it."""
         return Policy(
+            total_s=self.chance.choice((280.0, 280.0, 20.0, 5.0)),
             hedge_s=self.chance.choice((None, 0.5, 2.0)),
             on_interrupt=self.chance.choice(("continue", "continue", "restart", "error")),
             can_reset=self.chance.random() < 0.4,
             can_splice=self.chance.random() < 0.8,
-            honour_retry_after=self.chance.random() < 0.2,
+            honour_retry_after=self.chance.random() < self.patience,
         )
 
     def text(self) -> str:
@@ -143,30 +180,44 @@ class World:
     def request(self) -> Story:
         """Let one request run to its end, or to its caller's."""
         policy = self.policy()
+        if self.chance.random() < 0.1:
+            self.flag = ProviderFlag(arm=self.chance.choice("xyz"))
         leaves_at = self.now + self.chance.uniform(0, 30) if self.chance.random() < 0.1 else float("inf")
-        story = _Run(self, policy, self.text(), leaves_at).play()
+        ends_at = self.now + self.chance.choice((280.0, 280.0, 10.0))
+        conversation = Conversation(self.chance.choice("stuvw"), goes_on=self.chance.random() < 0.8)
+        plan = tuple(map(self.candidate, self.providers))
+        story = Story(self.text(), policy, min(self.now + policy.total_s, ends_at))
+        flag, served = self.served.get(conversation.key, (None, plan[0]))
+        if conversation.goes_on and flag == self.flag and self.health.of(served).resting_s(self.now) == 0:
+            story.expected = served
+        served = _Run(self, story, self.affinity.arrange(plan, conversation, self.flag), leaves_at).play()
+        if served is not None:
+            self.affinity.served(conversation, self.flag, served)
+            self.served[conversation.key] = (self.flag, served)
         self.now = story.ended_at + self.chance.expovariate(0.2)
         self.requests += 1
         self.hedges += sum(attempt.kind == "hedge" for attempt in story.attempts)
+        self.retries += sum(attempt.kind == "retry" for attempt in story.attempts)
         return story
 
 
 class _Run:
     """One request: the core, and a heap of what will happen."""
 
-    def __init__(self, world: World, policy: Policy, text: str, leaves_at: float) -> None:
+    def __init__(self, world: World, story: Story, plan: tuple[Candidate, ...], leaves_at: float) -> None:
         self._world = world
-        self._text = text
+        self._text = story.text
         self._leaves_at = leaves_at
         self._request = ChatRequest(({"role": "user", "content": "Hi"},), 1000)
-        self._plan = [Candidate(provider.name, provider.model) for provider in world.providers]
-        self._core = Completion(self._plan, policy, world.health, world.chance.random, world.now)
+        self._core = Completion(plan, story.policy, world.health, world.chance.random, world.now, story.ends_at)
         self._heap: list[tuple[float, int, Attempt, Event]] = []
         self._order = itertools.count()
         self._open: set[Attempt] = set()
-        self._story = Story(text)
+        self._story = story
+        self._reader_s = world.chance.choice((0.0, 0.0, 0.0, 4.0))
 
-    def play(self) -> Story:
+    def play(self) -> Candidate | None:
+        """Play it to its end; who served it, if anyone did."""
         world, story = self._world, self._story
         actions = self._core.start(world.now)
         while not self._do(actions):
@@ -186,7 +237,7 @@ class _Run:
         story.ended_at = world.now
         story.attempts = self._core.attempts
         story.left_open = [attempt for attempt in story.attempts if attempt.outcome is None]
-        return story
+        return self._core.serving.candidate if self._core.serving is not None else None
 
     def _do(self, actions: list[Action]) -> bool:
         """Do what the core says; True when the request is over."""
@@ -203,6 +254,7 @@ class _Run:
                     self._hang_up(attempt)
                 case Deliver(deltas):
                     story.delivered += "".join(delta.text for delta in deltas)
+                    self._read()
                 case Reset():
                     story.delivered = ""
                     story.resets += 1
@@ -213,6 +265,12 @@ class _Run:
                     story.error = error
                     return True
         return False
+
+    def _read(self) -> None:
+        """The reader takes its time; meanwhile nothing is read from the provider, nor looked at."""
+        took_s = self._world.chance.uniform(0, self._reader_s)
+        self._world.now += took_s
+        self._story.reader_s = max(self._story.reader_s, took_s)
 
     def _hang_up(self, attempt: Attempt) -> None:
         self._open.discard(attempt)
@@ -228,18 +286,20 @@ class _Run:
     def _events(self, attempt: Attempt, delivered: str | None) -> Iterator[tuple[float, Event]]:
         chance = self._world.chance
         provider = next(one for one in self._world.providers if one.name == attempt.candidate.provider)
-        fault: Fault = chance.choice(FAULTS) if chance.random() < provider.fault_share else "none"
+        fault: Fault = chance.choice(self._world.faults) if chance.random() < provider.fault_share else "none"
         if delivered is not None and provider.obedience == "refuses":
             fault = "rejected"
         if fault == "hang":
             return
         if fault in ERRORS:
-            retry_after_s = chance.choice((None, 2.0, 30.0)) if fault == "throttled" else None
+            retry_after_s = chance.choice((None, 2.0, 6.0, 30.0)) if fault in {"throttled", "error"} else None
             yield chance.uniform(0.01, 1), Failed(attempt, ERRORS[fault](retry_after_s=retry_after_s))
             return
         pieces = self._pieces(provider, delivered)
         stop = chance.randint(0, len(pieces)) if fault in {"cut", "stall"} else len(pieces)
         yield (chance.uniform(3, 30) if fault == "slow" else chance.uniform(0.01, 1)), Received(attempt, [Delta()])
+        for _ in range(chance.choice((0, 0, 0, 5))):
+            yield chance.uniform(0.01, 3), Received(attempt, [Delta(reasoning="Hm")])
         for piece in pieces[:stop]:
             yield chance.uniform(0.001, 0.2), Received(attempt, [Delta(text=piece)])
         if fault == "cut":

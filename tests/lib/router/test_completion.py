@@ -674,6 +674,28 @@ def test_the_end_is_not_held_against_who_had_no_time() -> None:
     assert health.of(B).resting_s(START + 60) == 0
 
 
+def test_the_end_comes_while_words_still_do() -> None:
+    """Words that wait for a slow reader do not carry an answer past the request's time: what is there is the last."""
+    core = started()
+    said(core, "Hello", START + 1)
+    actions = said(core, " world", START + 61)
+    assert kinds(actions) == ["Deliver", "Close 1", "GiveUp"]
+    assert gave_up(actions[2:]).code == "stream_timeout"
+    assert core.attempts[0].outcome == "timeout"
+
+
+@pytest.mark.parametrize("last", [Tick(), TimedOut(), None], ids=["by us", "by the wait for it", "by itself"])
+def test_whole_answer_at_the_end(last: Tick | ProviderError | None) -> None:
+    """An answer that is whole when the request's time is over is an answer, though its account may be missing."""
+    core = started()
+    (attempt,) = core.attempts
+    whole = [Delta(text="Hello"), Delta(finish_reason="stop")]
+    assert core.handle(Received(attempt, whole), START + 61) == [Deliver(whole)]
+    event = Failed(attempt, last) if isinstance(last, ProviderError) else last or Ended(attempt)
+    assert core.handle(event, START + 61) == [Finish()]
+    assert (attempt.outcome, attempt.error_code) == ("ok", None)
+
+
 def test_another_may_set_an_earlier_end() -> None:
     """The function's own end comes before the policy's where it is nearer, and never later."""
     for ends_at, expected in ((START + 9, START + 9), (START + 999, START + 60)):

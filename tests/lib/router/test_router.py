@@ -97,11 +97,12 @@ async def read(answer: Answer) -> str:
     return text
 
 
-async def failing(answer: Answer) -> tuple[str, AppError]:
-    """The text so far, and the error that ended it."""
+async def failing(answer: Answer, reader_s: float = 0) -> tuple[str, AppError]:
+    """The text so far, and the error that ended it, for a reader who takes so long for each batch."""
     text = ""
     try:
         async for deltas in answer:
+            await asyncio.sleep(reader_s)
             text = "" if isinstance(deltas, Reset) else text + "".join(delta.text for delta in deltas)
     except AppError as error:
         return text, error
@@ -292,6 +293,20 @@ def test_slow_reader_is_not_a_silent_provider() -> None:
             text += "".join(delta.text for delta in deltas)
             await asyncio.sleep(20)
         assert text == "Hello world"
+
+    run(test())
+
+
+def test_slow_reader_does_not_stretch_the_total() -> None:
+    """A reader who takes long for each of many words does not keep the answer, nor its bill, open for ever."""
+
+    async def test() -> None:
+        asked, log = router(Fake("a", ["word "] * 100), Fake("b", ["no"]))
+        answer, began_at = ask(asked), now()
+        _, error = await failing(answer, reader_s=7)
+        assert (type(error), error.code) == (Interrupted, "stream_timeout")
+        assert POLICY.total_s <= now() - began_at <= POLICY.total_s + 2 * 7
+        assert (log, outcomes(answer)) == (["open a", "close a"], ["timeout"])
 
     run(test())
 

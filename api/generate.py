@@ -21,9 +21,12 @@ async def generate(call: Call) -> Response:
     caller = call.app.access.identify(call.request)
     body = read_generate_request(call.json())
     request = body.chat()
-    flag = await call.app.flags.provider(caller.id)
+    flag = await call.app.flags.provider(caller.id, caller.traits)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
-    answer = call.app.router.get_completion(flag, request, Context(choice(body, caller), policy(body, form)))
+    asked = choice(body, caller)
+    if asked != Choice():
+        flag = flag.not_applied()
+    answer = call.app.router.get_completion(flag, request, Context(asked, policy(body, form)))
     subject = Subject(
         request_id=call.id,
         caller_id=caller.id,

@@ -65,6 +65,10 @@ class Part:
 
 
 VERCEL_API_URL = "https://api.vercel.com"
+STATSIG_API_URL = "https://statsigapi.net"
+STATSIG_CDN_URL = "https://api.statsigcdn.com"
+TIERS = {"production": "production", "preview": "staging"}
+"""Vercel's environments by the names that Statsig gives them."""
 
 PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable(
@@ -139,12 +143,16 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
         "edge config",
     ),
     Variable("VERCEL_TEAM_ID", "name", "The team that the Edge Config belongs to.", "edge config", "team_abc"),
+    Variable("VERCEL_API_URL", "url", f"Vercel's REST API; default {VERCEL_API_URL}.", "edge config"),
     Variable(
-        "VERCEL_API_URL",
-        "url",
-        f"Vercel's REST API; default {VERCEL_API_URL}.",
-        "edge config",
+        "STATSIG_SERVER_SECRET",
+        "secret",
+        "Server secret of a Statsig project: calls and exposures are reported there, and flags come from there where "
+        "no Edge Config holds them.",
+        "statsig",
     ),
+    Variable("STATSIG_API_URL", "url", f"Statsig's API, for events; default {STATSIG_API_URL}.", "statsig"),
+    Variable("STATSIG_CDN_URL", "url", f"Statsig's CDN, for flags; default {STATSIG_CDN_URL}.", "statsig"),
 )
 
 
@@ -167,6 +175,10 @@ class Settings:
     vercel_token: str | None = field(default=None, repr=False)
     vercel_team: str | None = None
     vercel_api_url: str = VERCEL_API_URL
+    statsig_secret: str | None = field(default=None, repr=False)
+    statsig_api_url: str = STATSIG_API_URL
+    statsig_cdn_url: str = STATSIG_CDN_URL
+    tier: str = "development"
     region: str | None = None
     deployment: str | None = None
 
@@ -211,6 +223,8 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
     parts.append(Part("guests", guests, ("ALLOW_ANONYMOUS", "SESSION_SECRET"), "callers without one"))
     stores = reader.stores(("GLOBAL_CONFIG", "EDGE_CONFIG"), ("EXPERIMENTATION_CONFIG",))
     parts.append(Part("edge config", bool(stores), ("EDGE_CONFIG",), "flags and parameters without a redeploy"))
+    statsig_secret = reader.secret("STATSIG_SERVER_SECRET")
+    parts.append(Part("statsig", statsig_secret is not None, ("STATSIG_SERVER_SECRET",), "events and exposures"))
     return Settings(
         vendors=vendors,
         parts=tuple(parts),
@@ -225,6 +239,10 @@ def from_environ(environ: Mapping[str, str], rows: tuple[Row, ...] = ROWS) -> Se
         vercel_token=reader.secret("VERCEL_TOKEN"),
         vercel_team=reader.name("VERCEL_TEAM_ID"),
         vercel_api_url=reader.url("VERCEL_API_URL") or VERCEL_API_URL,
+        statsig_secret=statsig_secret,
+        statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
+        statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
+        tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,

@@ -37,14 +37,19 @@ class Kept(Generic[Value]):
         read: Callable[[Value | None], Awaitable[Value]],
         *,
         freshness_s: float,
+        first_wait_s: float = BUDGET_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`read` gets what is held, and may return it where nothing has changed; it raises ServiceFailed."""
+        """`read` gets what is held, and may return it where nothing has changed; it raises ServiceFailed.
+
+        `first_wait_s` is how long a request waits while there is nothing to fall back on.
+        """
         self.value: Value | None = None
         self.error: str | None = None
         self._name = name
         self._read = read
         self._freshness_s = freshness_s
+        self._first_wait_s = first_wait_s
         self._clock = clock
         self._good_at: float | None = None
         self._tried_at: float | None = None
@@ -67,12 +72,13 @@ class Kept(Generic[Value]):
             task = self._begin()
             waited = self._clock() - self._began_at
             # Where another request has waited in vain for the same read, this one need not.
-            await asyncio.wait([task], timeout=max(BUDGET_S - waited, 0.0))
+            budget_s = self._first_wait_s if self.value is None else BUDGET_S
+            await asyncio.wait([task], timeout=max(budget_s - waited, 0.0))
         return self.value
 
     async def renew(self) -> None:
-        """After an answer: read again what will soon be too old."""
-        if self._is_due(AHEAD):
+        """After an answer: read again what will soon be too old, if anybody has ever wanted it."""
+        if self._tried_at is not None and self._is_due(AHEAD):
             await asyncio.wait([self._begin()], timeout=TIMEOUT_S)
 
     def _is_due(self, share: float) -> bool:

@@ -29,7 +29,14 @@ ARROWS: dict[str, set[str]] = {
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog"},
     "lib.exchange": {"lib.errors"},
     "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
-    "lib.telemetry": {"lib.errors", "lib.ids", "lib.providers.base", "lib.router.attempt", "lib.router.plan"},
+    "lib.telemetry": {
+        "lib.errors",
+        "lib.exchange",
+        "lib.ids",
+        "lib.providers.base",
+        "lib.router.attempt",
+        "lib.router.plan",
+    },
     "lib.http": {"lib"},
 }
 PURE = [

@@ -26,9 +26,11 @@ async def generate(call: Call) -> Response:
     body = read_generate_request(call.json())
     request = body.chat()
     request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))
-    flag = await call.app.flags.provider(caller.id)
+    flag = await call.app.flags.provider(caller.id, caller.traits)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
     context = await context_of(call, body, caller, form)
+    if context.choice != Choice():
+        flag = flag.not_applied()
     answer = call.app.router.get_completion(flag, request, context)
     subject = Subject(
         request_id=call.id,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from lib import settings as environment
+from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
+from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
+from lib.exchange import Exchange
 from lib.http.access import Access
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
@@ -22,6 +26,8 @@ from lib.router.router import Router
 from lib.settings import Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
+from lib.telemetry.sinks import Sinks
+from lib.telemetry.statsig import StatsigSink
 
 if TYPE_CHECKING:
     import httpx
@@ -61,9 +67,58 @@ class App:
         return Access(self.settings)
 
     @cached_property
+    def exchange(self) -> Exchange:
+        """Requests to the services behind us, other than providers."""
+        return Exchange(self.http)
+
+    @cached_property
+    def edge_config(self) -> EdgeConfig:
+        """Flags and parameters, as they stand now. Without a store it is empty."""
+        return EdgeConfig(self.settings.stores, self.exchange, freshness_s=self.settings.freshness_s)
+
+    @cached_property
+    def edge_config_writer(self) -> Writer | None:
+        """Changes the (first) Edge Config; None without VERCEL_TOKEN or a store."""
+        settings = self.settings
+        if not settings.stores or settings.vercel_token is None:
+            return None
+        return Writer(
+            self.exchange,
+            api_url=settings.vercel_api_url,
+            store_id=settings.stores[0].id,
+            token=settings.vercel_token,
+            team_id=settings.vercel_team,
+        )
+
+    @cached_property
     def flags(self) -> Flags:
         """Which provider a caller is assigned to."""
-        return Flags(self.settings.provider_flag)
+        settings = self.settings
+        on = [row for name, row in self._rows.items() if name in settings.vendors]
+        hosted = any(not row.demo for row in on)
+        return Flags(
+            settings.provider_flag,
+            self._flag_sources(),
+            on=[row.name for row in on],
+            # Flags of a demonstration must not take the place of vendors that are paid for.
+            assignable=[row.name for row in on if not (row.demo and hosted)],
+            tier=settings.tier,
+        )
+
+    def _flag_sources(self) -> Sequence[Source]:
+        settings = self.settings
+        sources: list[Source] = []
+        if settings.stores:
+            sources.append(EdgeConfigItem(self.edge_config, settings.experimentation_item))
+        if settings.statsig_secret is not None:
+            network = StatsigNetwork(
+                self.exchange,
+                cdn_url=settings.statsig_cdn_url,
+                secret=settings.statsig_secret,
+                freshness_s=settings.freshness_s,
+            )
+            sources.append(network)
+        return sources
 
     @cached_property
     def router(self) -> Router:
@@ -85,7 +140,20 @@ class App:
     @cached_property
     def recorder(self) -> Recorder:
         """The events of every call."""
-        return Recorder(self.costs, region=self.settings.region, deployment=self.settings.deployment)
+        settings = self.settings
+        return Recorder(self.costs, region=settings.region, deployment=settings.deployment, sinks=self._sinks())
+
+    def _sinks(self) -> Sinks:
+        settings = self.settings
+        if settings.statsig_secret is None:
+            return Sinks()
+        api_url, secret, tier = settings.statsig_api_url, settings.statsig_secret, settings.tier
+        return Sinks(StatsigSink(self.exchange, api_url=api_url, secret=secret, tier=tier))
+
+    async def after_answer(self, request_id: str) -> None:
+        """What is left to do once an answer is sent, while its caller waits for nothing any more. Never raises."""
+        await self.recorder.deliver(request_id)
+        await self.flags.renew()
 
     def text_provider(self, name: str) -> TextProvider:
         """The adapter of a provider that is on."""

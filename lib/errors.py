@@ -26,6 +26,8 @@ ProviderError                 what an adapter saw; the router decides what follo
 │   └── ContentRefused
 └── BrokenStream              the answer's bytes make no sense, or end too early
 
+ServiceFailed                 a service behind us, such as the config store, gave no answer to work with
+
 The text of a ProviderError is ours. What the provider wrote never enters it: it may hold a prompt or a key.
 """
 
@@ -206,3 +208,14 @@ class BrokenStream(ProviderError):
     """The answer's bytes make no sense, or it ended before it was complete."""
 
     code = "broken_stream"
+
+
+class ServiceFailed(Exception):
+    """A service behind us gave no answer to work with. No caller gets to see it: work goes on without that service.
+
+    `code` says why in a word that may be shown: it never holds a URL, a key or what was answered.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code

@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
 
-Kind = Literal["secret", "url", "flag", "list", "text"]
+Kind = Literal["secret", "connection", "url", "flag", "number", "name", "list", "text"]
 Role = Literal["user", "operator"]
 MIN_SECRET_CHARACTERS = 16
+DEFAULT_FRESHNESS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ class VendorAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """How to read an Edge Config: its id, the URL below which its paths lie, and a token for reading."""
+
+    id: str
+    url: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of the product: on, or off with the variables that would turn it on. Names only, never a value."""
 
@@ -53,6 +63,12 @@ class Part:
     needs: tuple[str, ...] = ()
     note: str = ""
 
+
+VERCEL_API_URL = "https://api.vercel.com"
+STATSIG_API_URL = "https://statsigapi.net"
+STATSIG_CDN_URL = "https://api.statsigcdn.com"
+TIERS = {"production": "production", "preview": "staging"}
+"""Vercel's environments by the names that Statsig gives them."""
 
 PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable(
@@ -90,6 +106,53 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
         "text",
         "groq/openai/gpt-oss-120b",
     ),
+    Variable(
+        "EDGE_CONFIG",
+        "connection",
+        "Connection string of the Edge Config that holds flags and parameters. Vercel sets it where a store is "
+        "connected; `make run` serves one of its own.",
+        "edge config",
+        "https://edge-config.vercel.com/ecfg_x?token=y",
+    ),
+    Variable("GLOBAL_CONFIG", "connection", "The newer name of EDGE_CONFIG; wins over it.", "edge config"),
+    Variable(
+        "EXPERIMENTATION_CONFIG",
+        "connection",
+        "Connection string of the Edge Config that Statsig's or Hypertune's Vercel integration writes; it sets it.",
+        "edge config",
+    ),
+    Variable(
+        "EXPERIMENTATION_CONFIG_ITEM_KEY",
+        "name",
+        "The item that the integration writes. Unset, it is known by its shape.",
+        "edge config",
+        "statsig-5FSfBpWM9kUPqeKRlZPkod",
+    ),
+    Variable(
+        "EDGE_CONFIG_FRESHNESS",
+        "number",
+        f"Seconds for which a process uses what it has read; default {DEFAULT_FRESHNESS_S:.0f}. An edit is followed "
+        "that much later; each read counts on Vercel's bill.",
+        "edge config",
+        "30",
+    ),
+    Variable(
+        "VERCEL_TOKEN",
+        "secret",
+        "A token of Vercel's REST API, for changing items of the Edge Config.",
+        "edge config",
+    ),
+    Variable("VERCEL_TEAM_ID", "name", "The team that the Edge Config belongs to.", "edge config", "team_abc"),
+    Variable("VERCEL_API_URL", "url", f"Vercel's REST API; default {VERCEL_API_URL}.", "edge config"),
+    Variable(
+        "STATSIG_SERVER_SECRET",
+        "secret",
+        "Server secret of a Statsig project: calls and exposures are reported there, and flags come from there where "
+        "no Edge Config holds them.",
+        "statsig",
+    ),
+    Variable("STATSIG_API_URL", "url", f"Statsig's API, for events; default {STATSIG_API_URL}.", "statsig"),
+    Variable("STATSIG_CDN_URL", "url", f"Statsig's CDN, for flags; default {STATSIG_CDN_URL}.", "statsig"),
 )
 
 
@@ -107,6 +170,16 @@ class Settings:
     session_secret: str | None = field(default=None, repr=False)
     allowed_origins: tuple[str, ...] = ()
     provider_flag: str | None = None
+    stores: tuple[StoreAccess, ...] = ()
+    experimentation_item: str | None = None
+    freshness_s: float = DEFAULT_FRESHNESS_S
+    vercel_token: str | None = field(default=None, repr=False)
+    vercel_team: str | None = None
+    vercel_api_url: str = VERCEL_API_URL
+    statsig_secret: str | None = field(default=None, repr=False)
+    statsig_api_url: str = STATSIG_API_URL
+    statsig_cdn_url: str = STATSIG_CDN_URL
+    tier: str = "development"
     region: str | None = None
     deployment: str | None = None
 
@@ -159,6 +232,10 @@ def from_environ(
     guests = reader.flag("ALLOW_ANONYMOUS") and session_secret is not None
     parts.append(Part("api keys", bool(api_keys), ("API_KEYS",), "callers with a bearer key"))
     parts.append(Part("guests", guests, ("ALLOW_ANONYMOUS", "SESSION_SECRET"), "callers without one"))
+    stores = reader.stores(("GLOBAL_CONFIG", "EDGE_CONFIG"), ("EXPERIMENTATION_CONFIG",))
+    parts.append(Part("edge config", bool(stores), ("EDGE_CONFIG",), "flags and parameters without a redeploy"))
+    statsig_secret = reader.secret("STATSIG_SERVER_SECRET")
+    parts.append(Part("statsig", statsig_secret is not None, ("STATSIG_SERVER_SECRET",), "events and exposures"))
     return Settings(
         vendors=vendors,
         embedders=embedders,
@@ -168,6 +245,16 @@ def from_environ(
         session_secret=session_secret,
         allowed_origins=reader.origins("ALLOWED_ORIGINS"),
         provider_flag=reader.provider("FEATURE_AI_PROVIDER", rows),
+        stores=stores,
+        experimentation_item=reader.name("EXPERIMENTATION_CONFIG_ITEM_KEY"),
+        freshness_s=reader.number("EDGE_CONFIG_FRESHNESS", 1, 3600) or DEFAULT_FRESHNESS_S,
+        vercel_token=reader.secret("VERCEL_TOKEN"),
+        vercel_team=reader.name("VERCEL_TEAM_ID"),
+        vercel_api_url=reader.url("VERCEL_API_URL") or VERCEL_API_URL,
+        statsig_secret=statsig_secret,
+        statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
+        statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
+        tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,
@@ -257,6 +344,36 @@ class _Reader:
             return self._reject(name, f"does not begin with one of {', '.join(row.name for row in rows)}")
         return value
 
+    def name(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is not None and re.fullmatch(r"[\w-]{1,256}", value, re.ASCII) is None:
+            return self._reject(name, "holds other characters than letters, digits, - and _")
+        return value
+
+    def number(self, name: str, least: float, most: float) -> float | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value) is None or not least <= float(value) <= most:
+            return self._reject(name, f"is not a number from {least:g} to {most:g}")
+        return float(value)
+
+    def stores(self, *names: tuple[str, ...]) -> tuple[StoreAccess, ...]:
+        """The stores of these variables, of each tuple the first that is set; the same store is not read twice."""
+        stores: dict[str, StoreAccess] = {}
+        for alternatives in names:
+            found = [store for name in alternatives if (store := self._store(name)) is not None]
+            if found:
+                stores.setdefault(found[0].url, found[0])
+        return tuple(stores.values())
+
+    def _store(self, name: str) -> StoreAccess | None:
+        value = self.text(name)
+        store = _connection(value) if value is not None else None
+        if value is not None and store is None:
+            self._reject(name, "is not a connection string: https://edge-config.vercel.com/ecfg_…?token=…")
+        return store
+
     def _entries(self, name: str) -> list[str]:
         return [entry.strip() for entry in (self.text(name) or "").split(",") if entry.strip()]
 
@@ -274,9 +391,24 @@ def _is_url(value: str) -> bool:
     return plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
+def _connection(value: str) -> StoreAccess | None:
+    """A connection string of Vercel's, in the forms that its own client takes; None where it is none."""
+    if value.startswith("edge-config:"):
+        given = parse_qs(value.removeprefix("edge-config:"))
+        value = f"https://edge-config.vercel.com/{given.get('id', [''])[0]}?token={given.get('token', [''])[0]}"
+    if not _is_url(value):
+        return None
+    parts = urlsplit(value)
+    given = parse_qs(parts.query)
+    store_id, token = given.get("id", [parts.path.strip("/").split("/")[0]])[0], given.get("token", [""])[0]
+    if re.fullmatch(r"[\w-]{1,64}", store_id, re.ASCII) is None or re.fullmatch(r"[\x21-\x7e]+", token) is None:
+        return None
+    return StoreAccess(store_id, f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/"), token)
+
+
 def _exposed(environ: Mapping[str, str], known: tuple[Variable, ...], more: set[str]) -> tuple[str, ...]:
     """Variables that Next.js would put into the browser's bundle although they hold one of our secrets."""
-    secrets = {variable.name for variable in known if variable.kind == "secret"}
+    secrets = {variable.name for variable in known if variable.kind in {"secret", "connection"}}
     values = more | {environ[name] for name in secrets if environ.get(name)}
     return tuple(
         name

@@ -14,9 +14,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -30,6 +31,7 @@ from lib.http.endpoint import Endpoint
 from lib.http.problem import problem
 from lib.ids import uuid7
 from lib.settings import MIN_SECRET_CHARACTERS, Settings
+from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.engine import Engine, EngineError
 from local.on_demand import OnDemand
 from local.report import ENV_FILES, ROOT, lines, load_env_files
@@ -37,14 +39,19 @@ from local.report import ENV_FILES, ROOT, lines, load_env_files
 STATE = ROOT / ".local"
 DEFAULT_PORT = 8000
 GRACE_S = 1
+NOTHING: Mapping[str, ASGIApp] = MappingProxyType({})
+FLAG_SOURCES = ("EDGE_CONFIG", "GLOBAL_CONFIG", "EXPERIMENTATION_CONFIG", "STATSIG_SERVER_SECRET")
+"""Where one of these is set, flags come from there and not from the files of local/items."""
 
 
 class Site:
     """The deployment on one machine: files of public/, functions, rewrites and headers, as Vercel serves them."""
 
-    def __init__(self, root: Path, app: App) -> None:
+    def __init__(self, root: Path, app: App, beside: Mapping[str, ASGIApp] = NOTHING) -> None:
+        """`beside` is served below these paths too, though it is no part of the deployment."""
         config = json.loads((root / "vercel.json").read_text())
         self._app = app
+        self._beside = beside
         self._functions = {path: endpoint.over(app) for path, endpoint in functions(root).items()}
         self._rewrites = [(_pattern(rule["source"]), rule["destination"]) for rule in config["rewrites"]]
         self._headers = [(_pattern(rule["source"]), _encoded(rule["headers"])) for rule in config["headers"]]
@@ -62,6 +69,9 @@ class Site:
 
     def _route(self, scope: Scope) -> ASGIApp:
         path = scope["path"]
+        for prefix, other in self._beside.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return other
         if scope["method"] in {"GET", "HEAD"} and self._is_file(path):
             return self._files
         function = self._functions.get(path.rstrip("/"))
@@ -131,17 +141,19 @@ class _Server(uvicorn.Server):
 async def main(port: int, env_files: tuple[Path, ...]) -> None:
     """Serve until SIGINT or SIGTERM. Raises SystemExit with a message where it can't start."""
     listener = _listen(port)
+    port = listener.getsockname()[1]
     try:
         STATE.mkdir(exist_ok=True)
     except OSError as error:
         raise SystemExit(f"{STATE} can't be made: {error.strerror}") from error
-    _prepare_environment(env_files)
+    _prepare_environment(env_files, port)
     async with AsyncExitStack() as engines:
         notes = await _start_engines(engines)
         app = App(environment.load())
+        site = Site(ROOT, app, endpoints(Files(FOLDER), app))
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
-            TrustedHostMiddleware(Site(ROOT, app), ["localhost", "127.0.0.1"], www_redirect=False),
+            TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),
             log_level="critical",  # what goes wrong is logged by us, without the traces that hold texts
             access_log=False,
             server_header=False,
@@ -150,7 +162,7 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         server = _Server(config)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        print(banner(app.settings, notes, listener.getsockname()[1]), flush=True)
+        print(banner(app.settings, notes, port), flush=True)
         await server.serve(sockets=[listener])
 
 
@@ -169,13 +181,17 @@ def _listen(port: int) -> socket.socket:
         raise SystemExit(f"Port {port} {why}: PORT={DEFAULT_PORT + 1} make run") from error
 
 
-def _prepare_environment(env_files: tuple[Path, ...]) -> None:
+def _prepare_environment(env_files: tuple[Path, ...], port: int) -> None:
     """Lay the files under the real environment, and give what a deployment would have to be given."""
     load_env_files(env_files)
     if not os.environ.get("ALLOW_ANONYMOUS"):
         os.environ["ALLOW_ANONYMOUS"] = "1"
     if not os.environ.get("SESSION_SECRET"):
         os.environ["SESSION_SECRET"] = _kept_secret(STATE / "session-secret")
+    if not any(os.environ.get(name) for name in FLAG_SOURCES):
+        os.environ["EDGE_CONFIG"] = connection_string(port)
+        # Here a read costs nothing.
+        os.environ["EDGE_CONFIG_FRESHNESS"] = os.environ.get("EDGE_CONFIG_FRESHNESS") or "1"
 
 
 def _kept_secret(file: Path) -> str:

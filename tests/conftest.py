@@ -108,7 +108,7 @@ def serve(loop: LoopThread) -> Iterator[Serve]:
 
         def start(environ: dict[str, str], rows: tuple[Row, ...] = ROWS) -> str:
             app = App(environment.from_environ(environ, rows), rows)
-            return running.enter_context(_Served(Site(ROOT, app), loop)).url
+            return running.enter_context(Served(Site(ROOT, app), loop)).url
 
         yield start
 
@@ -145,7 +145,7 @@ def inference_log() -> Iterator[InferenceLog]:
 
 
 @dataclass
-class _Served:
+class Served:
     """A Site under uvicorn on the shared loop."""
 
     site: Site

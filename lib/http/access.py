@@ -31,6 +31,11 @@ class Caller:
     set_cookie: str | None = None
 
     @property
+    def traits(self) -> dict[str, str]:
+        """What flags may ask for besides the id."""
+        return {"kind": self.kind, "role": self.role}
+
+    @property
     def may_choose_model(self) -> bool:
         """Whether this caller may name a provider or model itself, whatever it costs."""
         return self.kind == "key"

@@ -114,6 +114,11 @@ class Endpoint:
             return
         call = Call(request_id, self._app(), request, body, arrived_at, ends_at)
         await _until_gone(receive, _answer(handler, call, scope, receive, send))
+        # The platform may freeze the process as soon as this returns.
+        try:
+            await call.app.after_answer(request_id)
+        except Exception as error:  # noqa: BLE001 - the caller has its answer, and the server need not know
+            _log_bug(error, request_id)
 
     def _handler(self, method: str) -> Handler:
         handler = self._handlers.get("GET" if method == "HEAD" else method)

@@ -183,7 +183,7 @@ class Generation:
                 "ttft": self._since_arrival(_first_token_at(self._answer.attempts)),
                 "total": self._since_arrival(serving.ended_at),
             },
-            "flags": [flag.public()] if flag.arm else [],
+            "flags": flag.public(),
         }
 
     def _since_arrival(self, moment: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from lib.errors import ContextTooLong, FieldError, InvalidRequest, NoProvider
 from lib.providers.base import Capability, ChatRequest, Model
@@ -23,29 +24,56 @@ UNLISTED_OUTPUT_TOKENS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
+class Exposure:
+    """That a flag has decided something for a caller: by which of its rules, and whether that let the caller pass."""
+
+    kind: Literal["config", "gate"]
+    name: str
+    rule: str
+    passed: bool
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderFlag:
     """What the flag `feature_ai_provider` says for this caller: an arm and the provider and model it names.
 
-    `provider` None means no preference; `model` None means that provider's fast model.
+    `provider` None means no preference; `model` None means that provider's fast model. A gate may have put another
+    model in its place: `gate_arm` says on which side of it the caller is, None that it was not asked. Made once per
+    request and passed on, so that nothing changes in the middle of it.
     """
 
     name: str = "feature_ai_provider"
     arm: str | None = None
     provider: str | None = None
     model: str | None = None
+    reasoning_effort: str | None = None
+    gate: str | None = None
+    gate_arm: str | None = None
+    killed: frozenset[str] = frozenset()
+    """Providers that must not be asked, whoever wants them."""
+    config_version: str | None = None
+    exposures: tuple[Exposure, ...] = ()
 
-    def public(self) -> dict[str, str]:
-        """The flag as an answer shows it: name, arm and what the arm names."""
-        fields = {"name": self.name, "arm": self.arm, "provider": self.provider, "model": self.model}
-        return {key: value for key, value in fields.items() if value is not None}
+    def public(self) -> list[dict[str, str]]:
+        """What decided, as an answer shows it: name, arm and what the arm names."""
+        shown = [{"name": self.name, "arm": self.arm, "provider": self.provider, "model": self.model}]
+        if self.gate is not None:
+            shown.append({"name": self.gate, "arm": self.gate_arm, "model": self.model})
+        return [{key: value for key, value in each.items() if value is not None} for each in shown if each["arm"]]
+
+    def not_applied(self) -> ProviderFlag:
+        """The flag for a caller who chose by itself: in no arm, but bound by the kill switches."""
+        return ProviderFlag(self.name, killed=self.killed, config_version=self.config_version)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A provider and the model that it is asked for."""
+    """A provider and the model that it is asked for, and how hard that is to think where the caller does not say."""
 
     provider: str
     model: Model
+    reasoning_effort: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +95,19 @@ def make_plan(
     """The candidates, best first: what the caller chose, else the flag's provider, then the others.
 
     Those come as `fallback_order` names them, and whom it does not name in the catalogue's order. Left out: providers
-    that are off, models that lack what the request needs or surely can't hold it, and the embedded demo model while a
-    hosted vendor is on (unless it was asked for). Raises InvalidRequest for a choice that can't be met or a
-    conversation that nobody can hold, NoProvider when nothing is left.
+    that are off or killed by a flag, models that lack what the request needs or surely can't hold it, and the embedded
+    demo model while a hosted vendor is on (unless it was asked for). Raises InvalidRequest for a choice that can't be
+    met or a conversation that nobody can hold, NoProvider when nothing is left.
     """
     places = {name: place for place, name in enumerate(fallback_order)}
     rows = tuple(sorted(rows, key=lambda row: places.get(row.name, len(places))))
+    # Before the killed ones go: the demo model does not step forward for a vendor that was switched off.
+    spare = _spare(rows, on)
+    on = frozenset(on) - flag.killed
     if choice.provider is not None or choice.model is not None:
-        candidates = _chosen(choice, rows, on)
+        candidates = _chosen(choice, rows, on, spare)
     else:
-        candidates = _assigned(flag, rows, on)
+        candidates = _assigned(flag, rows, on, spare)
     able = tuple(candidate for candidate in candidates if request.needs <= candidate.model.can)
     if candidates and not able:
         needs = ", ".join(sorted(request.needs))
@@ -109,7 +140,9 @@ def _input_tokens(model: Model, request: ChatRequest) -> float:
     return inf if model.guessed else model.context_tokens - min(request.max_tokens, model.max_output_tokens)
 
 
-def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
+def _chosen(
+    choice: Choice, rows: tuple[Row, ...], on: Collection[str], spare: Collection[str]
+) -> tuple[Candidate, ...]:
     if choice.provider is not None and choice.provider not in {row.name for row in rows if row.name in on}:
         names = ", ".join(row.name for row in rows if row.name in on) or "none"
         known = choice.provider in {row.name for row in rows}
@@ -118,7 +151,7 @@ def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple
         Candidate(row.name, model)
         for row in rows
         if row.name in on and choice.provider in {None, row.name}
-        if not _is_spare(row, rows, on) or choice.provider is not None or choice.model not in {None, "fast", "strong"}
+        if row.name not in spare or choice.provider is not None or choice.model not in {None, "fast", "strong"}
         if (model := _named(row, choice.model)) is not None
     )
     if not offered:
@@ -126,19 +159,25 @@ def _chosen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple
     return offered
 
 
-def _assigned(flag: ProviderFlag, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
+def _assigned(
+    flag: ProviderFlag, rows: tuple[Row, ...], on: Collection[str], spare: Collection[str]
+) -> tuple[Candidate, ...]:
     candidates: list[Candidate] = []
     for row in sorted(rows, key=lambda row: row.name != flag.provider):
         assigned = row.name == flag.provider
-        if row.name not in on or (_is_spare(row, rows, on) and not assigned):
+        if row.name not in on or (row.name in spare and not assigned):
             continue
-        candidates.append(Candidate(row.name, _flagged(row, flag.model if assigned else None)))
+        if assigned:
+            candidates.append(Candidate(row.name, _flagged(row, flag.model), flag.reasoning_effort))
+        else:
+            candidates.append(Candidate(row.name, _flagged(row, None)))
     return tuple(candidates)
 
 
-def _is_spare(row: Row, rows: tuple[Row, ...], on: Collection[str]) -> bool:
-    """Whether this is the demo model while a hosted vendor is on: then it serves only who asks for it by name."""
-    return row.demo and any(other.name in on and not other.demo for other in rows)
+def _spare(rows: tuple[Row, ...], on: Collection[str]) -> frozenset[str]:
+    """The demo models while a hosted vendor is on: then they serve only who asks for them by name."""
+    hosted = any(row.name in on and not row.demo for row in rows)
+    return frozenset(row.name for row in rows if row.demo and hosted)
 
 
 def _flagged(row: Row, name: str | None) -> Model:

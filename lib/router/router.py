@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TypeAlias
 
@@ -188,6 +188,8 @@ class _Drive:
 
     def _open(self, action: Open) -> None:
         candidate, request = action.attempt.candidate, self._request
+        if request.reasoning_effort is None and candidate.reasoning_effort is not None:
+            request = replace(request, reasoning_effort=candidate.reasoning_effort)
         if action.habit is not None:
             request = continuation(request, action.delivered, action.habit)
         elif action.fault is not None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import orjson
 
 from lib.ids import uuid7
 from lib.providers.base import Usage
 from lib.router.attempt import Attempt
-from lib.router.plan import ProviderFlag
+from lib.router.plan import Exposure, ProviderFlag
 from lib.telemetry.cost import Costs
+from lib.telemetry.sinks import Sinks
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates alone, where a provider never told what it counted: the usual rule of thumb for English."""
@@ -86,6 +87,23 @@ class InferenceEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ExposureEvent:
+    """That a flag decided something for a caller; see Exposure."""
+
+    event: str
+    id: str
+    created_at: str
+    request_id: str
+    caller_id: str
+    caller_kind: str
+    exposure: Exposure
+    config_version: str | None
+
+
+Event: TypeAlias = InferenceEvent | ExposureEvent
+
+
+@dataclass(frozen=True, slots=True)
 class Bill:
     """What all calls of a request used together, and cost in US dollars (None: unknown)."""
 
@@ -97,8 +115,11 @@ class Bill:
 class Recorder:
     """Turns the attempts of a request into events, and logs them."""
 
-    def __init__(self, costs: Costs, *, region: str | None, deployment: str | None) -> None:
+    def __init__(self, costs: Costs, *, region: str | None, deployment: str | None, sinks: Sinks | None = None) -> None:
+        """`sinks` get what a request leaves behind, once it has been answered."""
         self._costs = costs
+        self._sinks = sinks
+        self._waiting: dict[str, list[Event]] = {}
         self._region = region
         self._deployment = deployment
         self._cold_start = True
@@ -110,6 +131,7 @@ class Recorder:
     async def record(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
         """Log one event per attempt (at least one, all ended); return the bill."""
         cold_start, self._cold_start = self._cold_start, False
+        events: list[Event] = list(_exposures(subject))
         total: Decimal | None = Decimal(0)
         used, any_estimated = Usage(0, 0), False
         for attempt in attempts:
@@ -123,7 +145,16 @@ class Recorder:
                 subject, attempt, usage, estimated=estimated, cost=cost, saved=saved, cold_start=cold_start
             )
             log.info(orjson.dumps(event).decode())
+            events.append(event)
+        if self._sinks and events:
+            self._waiting.setdefault(subject.request_id, []).extend(events)
         return Bill(used, any_estimated, total)
+
+    async def deliver(self, request_id: str) -> None:
+        """Hand what this request has left behind to the sinks, as one batch. Never raises."""
+        events = self._waiting.pop(request_id, None)
+        if self._sinks and events:
+            await self._sinks.deliver(events)
 
     def _event(
         self,
@@ -141,7 +172,7 @@ class Recorder:
         return InferenceEvent(
             event="ai_inference",
             id=uuid7(),
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            created_at=_now(),
             request_id=subject.request_id,
             attempt=attempt.number,
             kind=attempt.kind,
@@ -167,11 +198,11 @@ class Recorder:
             fallback_from=attempt.fallback_from,
             experiment=subject.flag.name,
             experiment_arm=subject.flag.arm,
-            gate=None,
-            gate_arm=None,
+            gate=subject.flag.gate,
+            gate_arm=subject.flag.gate_arm,
             rollout_id=None,
             rollout_share=None,
-            config_version=None,
+            config_version=subject.flag.config_version,
             cold_start=cold_start,
             region=self._region,
             deployment=self._deployment,
@@ -181,6 +212,24 @@ class Recorder:
 
 def _micro(usd: Decimal | None) -> int | None:
     return None if usd is None else round(usd * 1_000_000)
+
+
+def _exposures(subject: Subject) -> Iterator[ExposureEvent]:
+    for exposure in subject.flag.exposures:
+        yield ExposureEvent(
+            event="exposure",
+            id=uuid7(),
+            created_at=_now(),
+            request_id=subject.request_id,
+            caller_id=subject.caller_id,
+            caller_kind=subject.caller_kind,
+            exposure=exposure,
+            config_version=subject.flag.config_version,
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def milliseconds(seconds: float) -> float:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
 SDKS = {
     *("openai", "groq", "httpx", "httpx2", "httpx_aiohttp", "aiohttp", "genai_prices", "fal_client", "elevenlabs"),
-    *("supabase", "github", "statsig", "statsig_python_core"),
+    *("supabase", "github", "statsig", "statsig_python_core", "re2"),
 }
 CLOCKS_AND_CHANCE = {"asyncio", "time", "datetime", "random", "secrets", "os", "socket", "threading", "logging"}
 
@@ -28,13 +28,22 @@ ARROWS: dict[str, set[str]] = {
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors", "lib.outbound"},
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
-    "lib.control": {"lib.errors", "lib.router.plan"},
-    "lib.telemetry": {"lib.errors", "lib.ids", "lib.providers.base", "lib.router.attempt", "lib.router.plan"},
+    "lib.exchange": {"lib.errors"},
+    "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
+    "lib.telemetry": {
+        "lib.errors",
+        "lib.exchange",
+        "lib.ids",
+        "lib.providers.base",
+        "lib.router.attempt",
+        "lib.router.plan",
+    },
     "lib.http": {"lib"},
 }
 PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
+    *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",

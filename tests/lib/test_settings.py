@@ -7,13 +7,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib.providers.catalog import ROWS, Row
-from lib.settings import MIN_SECRET_CHARACTERS, Settings, from_environ, variables
+from lib.settings import DEFAULT_FRESHNESS_S, MIN_SECRET_CHARACTERS, Settings, from_environ, variables
 
 CANARY = "cAnArY"
 SECRET = f"{CANARY}-0123456789-abcdef"
 ALL_VARIABLES = variables()
 NAMES = {variable.name for variable in ALL_VARIABLES}
-SECRET_NAMES = {variable.name for variable in ALL_VARIABLES if variable.kind == "secret"}
+SECRET_NAMES = {variable.name for variable in ALL_VARIABLES if variable.kind in {"secret", "connection"}}
+CONNECTION = f"https://edge-config.vercel.com/ecfg_x?token={SECRET}"
 each_row = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
@@ -42,6 +43,7 @@ def test_what_a_part_needs_turns_it_on() -> None:
     values = {
         **{variable.name: SECRET for variable in ALL_VARIABLES if variable.kind == "secret"},
         **{variable.name: "http://127.0.0.1:9" for variable in ALL_VARIABLES if variable.kind == "url"},
+        **{variable.name: CONNECTION for variable in ALL_VARIABLES if variable.kind == "connection"},
         "API_KEYS": f"web:user:{SECRET}",
         "ALLOW_ANONYMOUS": "1",
     }
@@ -229,6 +231,68 @@ def test_malformed_flag(value: str) -> None:
     assert "groq, xai, deepinfra, local" in settings.malformed["FEATURE_AI_PROVIDER"]
 
 
+@pytest.mark.parametrize(
+    ("value", "store"),
+    [
+        (CONNECTION, ("ecfg_x", "https://edge-config.vercel.com/ecfg_x")),
+        (f"edge-config:id=ecfg_x&token={SECRET}", ("ecfg_x", "https://edge-config.vercel.com/ecfg_x")),
+        (
+            f"https://global-config.vercel.com/ecfg_x/?token={SECRET}",
+            ("ecfg_x", "https://global-config.vercel.com/ecfg_x"),
+        ),
+        (f"http://127.0.0.1:8000/ecfg_local?token={SECRET}", ("ecfg_local", "http://127.0.0.1:8000/ecfg_local")),
+        (f"http://127.0.0.1:8/below/x?id=ecfg_y&token={SECRET}", ("ecfg_y", "http://127.0.0.1:8/below/x")),
+    ],
+)
+def test_connection_string(value: str, store: tuple[str, str]) -> None:
+    """An Edge Config is named by a connection string, in every form that Vercel's own client takes."""
+    settings = from_environ({"EDGE_CONFIG": value})
+    assert [(store.id, store.url, store.token) for store in settings.stores] == [(*store, SECRET)]
+    assert settings.malformed == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ecfg_x",
+        "https://edge-config.vercel.com/ecfg_x",
+        "https://edge-config.vercel.com/ecfg_x?token=",
+        f"https://edge-config.vercel.com/?token={SECRET}",
+        f"edge-config:token={SECRET}",
+        "edge-config:id=ecfg_x",
+        f"redis://127.0.0.1/ecfg_x?token={SECRET}",
+        f"https://user@edge-config.vercel.com/ecfg_x?token={SECRET}",
+        f"https://edge-config.vercel.com/ecfg x?token={SECRET}",
+        f"https://edge-config.vercel.com/ecfg_x?token={SECRET}%0d%0ax-leak:%201",
+    ],
+)
+def test_malformed_connection_string(value: str) -> None:
+    """What is no connection string names no store."""
+    settings = from_environ({"EDGE_CONFIG": value})
+    assert (settings.stores, list(settings.malformed)) == ((), ["EDGE_CONFIG"])
+
+
+def test_names_of_the_store() -> None:
+    """The store's newer name wins; an integration's store is read beside it, and once where it is the same."""
+    a, b, c = (CONNECTION.replace("ecfg_x", f"ecfg_{name}") for name in "abc")
+    both = from_environ({"EDGE_CONFIG": a, "GLOBAL_CONFIG": b, "EXPERIMENTATION_CONFIG": c})
+    assert [store.id for store in both.stores] == ["ecfg_b", "ecfg_c"]
+    same = from_environ({"EDGE_CONFIG": a, "EXPERIMENTATION_CONFIG": a})
+    assert [store.id for store in same.stores] == ["ecfg_a"]
+    fallback = from_environ({"EDGE_CONFIG": a, "GLOBAL_CONFIG": "nonsense"})
+    assert ([store.id for store in fallback.stores], list(fallback.malformed)) == (["ecfg_a"], ["GLOBAL_CONFIG"])
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("1", 1), ("30", 30), ("0.5", None), ("3600", 3600), ("3601", None), ("-1", None)]
+)
+def test_freshness(value: str, seconds: float | None) -> None:
+    """How old a value may be is a number of seconds within bounds; else the default holds."""
+    settings = from_environ({"EDGE_CONFIG_FRESHNESS": value})
+    assert settings.freshness_s == (seconds or DEFAULT_FRESHNESS_S)
+    assert bool(settings.malformed) is (seconds is None)
+
+
 def test_platform() -> None:
     """Where we run is what the platform says."""
     settings = from_environ({"VERCEL_REGION": "fra1", "VERCEL_DEPLOYMENT_ID": "dpl_1"})
@@ -277,11 +341,23 @@ def test_variables() -> None:
         assert variable.part
 
 
+BAD_OF_KIND = {
+    "secret": "two words é",
+    "connection": "https://edge-config.vercel.com/ecfg_x",
+    "url": "nowhere",
+    "flag": "perhaps",
+    "number": "many",
+    "name": "two words",
+    "list": "nowhere",
+    "text": "nobody",
+}
+
+
 @pytest.mark.parametrize("variable", ALL_VARIABLES, ids=[variable.name for variable in ALL_VARIABLES])
 def test_every_variable_is_read(variable: object) -> None:
     """What is listed is read: a malformed value of each is noticed, and each example is a good one."""
     name, kind, example_value = (getattr(variable, field) for field in ("name", "kind", "example"))
-    bad = {"secret": "two words é", "url": "nowhere", "flag": "perhaps", "list": "nowhere", "text": "nobody"}[kind]
+    bad = BAD_OF_KIND[kind]
     assert list(from_environ({name: bad}).malformed) == [name]
     assert from_environ({name: example_value}).malformed == {}
 
@@ -289,7 +365,10 @@ def test_every_variable_is_read(variable: object) -> None:
 GOOD = {
     "secret": SECRET,
     "url": f"https://{CANARY.lower()}.example/v1",
+    "connection": CONNECTION,
     "flag": "1",
+    "number": "30",
+    "name": "item-1",
     "list": "https://a.example",
     "text": "groq",
 }
@@ -305,6 +384,8 @@ BAD = [
     f"https://[{CANARY}",
 ]
 BAD_FOR_ALL = BAD[:2] + BAD[7:8]
+ANY_BAD = {"url", "connection", "number", "name", "list"}
+"""Kinds for which everything above is malformed."""
 
 
 @st.composite
@@ -313,7 +394,7 @@ def environs(draw: st.DrawFn) -> dict[str, str]:
     environ: dict[str, str] = {}
     for variable in ALL_VARIABLES:
         good = f"web:user:{SECRET}" if variable.name == "API_KEYS" else GOOD[variable.kind]
-        bad = st.sampled_from(BAD if variable.kind in {"url", "list"} or variable.name == "API_KEYS" else BAD_FOR_ALL)
+        bad = st.sampled_from(BAD if variable.kind in ANY_BAD or variable.name == "API_KEYS" else BAD_FOR_ALL)
         value = draw(st.sampled_from([None, None, "", good]) | bad)
         if value is not None:
             environ[variable.name] = value

@@ -142,5 +142,5 @@ def test_flag_names_the_made_up_vendor(serve: Serve, make_vendor: MakeVendor) ->
     groq, acme = make_vendor(), make_vendor()
     environ = {**hosted_over(groq=groq), **made_up_over(acme), "FEATURE_AI_PROVIDER": "acme"}
     body = httpx.post(f"{serve(environ, WITH_MADE_UP)}/api/generate", json={"prompt": "Hi", "stream": False}).json()
-    assert body["flags"] == [ProviderFlag(arm="acme", provider="acme").public()]
+    assert body["flags"] == ProviderFlag(arm="acme", provider="acme").public()
     assert (body["provider"], groq.requests) == ("acme", [])

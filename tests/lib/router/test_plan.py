@@ -269,11 +269,36 @@ def test_nobody_is_on() -> None:
 
 def test_public_flag() -> None:
     """The flag as answers show it leaves out what is not set."""
-    assert ProviderFlag(arm="xai", provider="xai").public() == {
-        "name": "feature_ai_provider",
-        "arm": "xai",
-        "provider": "xai",
-    }
+    experiment = {"name": "feature_ai_provider", "arm": "xai", "provider": "xai"}
+    assert ProviderFlag(arm="xai", provider="xai").public() == [experiment]
+    gated = ProviderFlag(arm="groq", provider="groq", model="m", gate="g", gate_arm="treatment")
+    assert gated.public()[1] == {"name": "g", "arm": "treatment", "model": "m"}
+    assert ProviderFlag(provider="xai").public() == []
+
+
+@pytest.mark.parametrize("killed", ["groq", "xai"])
+def test_killed(killed: str) -> None:
+    """A killed provider is asked by nobody, whoever names it: flag, order or caller."""
+    flag = ProviderFlag(provider="groq", killed=frozenset({killed}))
+    assert [name.split("/")[0] for name in plan(flag)] == [
+        name for name in ("groq", "xai", "deepinfra") if name != killed
+    ]
+    with pytest.raises(InvalidRequest):
+        plan(flag, choice=Choice(provider=killed))
+
+
+def test_demo_model_does_not_stand_in_for_a_killed_vendor() -> None:
+    """With the only hosted vendor killed nobody answers: not the demo model, whose answer would hide it."""
+    with pytest.raises(NoProvider):
+        plan(ProviderFlag(killed=frozenset({"groq"})), on=frozenset({"groq", "local"}))
+
+
+def test_flag_sets_the_effort_of_its_own_candidate() -> None:
+    """How hard a model is to think is said for the flag's candidate, and not for those behind it."""
+    flag = ProviderFlag(provider="groq", model="openai/gpt-oss-120b", reasoning_effort="medium")
+    first, *others = make_plan(flag, NO_CHOICE, PLAIN, ROWS, ALL)
+    assert (first.model.id, first.reasoning_effort) == ("openai/gpt-oss-120b", "medium")
+    assert {other.reasoning_effort for other in others} == {None}
 
 
 NAMES = st.sampled_from([*sorted(ALL), "nobody"])

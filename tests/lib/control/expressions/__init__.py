@@ -1,0 +1,1 @@
+"""Hypertune's expression language."""

@@ -1,0 +1,147 @@
+"""Statsig's specs from one layout to the other: the same decisions for everyone, and nothing made of nonsense."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.control.engine import Engine
+from lib.control.specs import to_v2
+from lib.errors import ServiceFailed
+from tests.conftest import ROOT
+
+VECTORS = ROOT / "tests" / "vectors" / "statsig"
+V1: dict[str, Any] = json.loads((VECTORS / "specs_v1.json").read_text())
+V2: dict[str, Any] = json.loads((VECTORS / "specs_v2.json").read_text())
+ASSIGNMENTS: dict[str, Any] = json.loads((VECTORS / "assignments.json").read_text())
+USERS = 10_000
+EXPERIMENT, GATE, CONFIG, LAYER = (
+    *("feature_ai_provider", "groq_r1_v_production", "generation_params", "ai_provider_layer"),
+)
+Row = list[Any]
+
+
+def person(number: int) -> dict[str, Any]:
+    """User number i of the vectors."""
+    plan = ("free", "pro", "team")[number % 3] if number % 5 == 0 else "free"
+    domain = "example.com" if number % 1000 == 0 else "example.org"
+    return {"user_id": f"user-{number}", "email": f"user-{number}@{domain}", "custom": {"plan": plan}}
+
+
+def with_ids_spelled_out(specs: dict[str, Any]) -> dict[str, Any]:
+    """The specs with each rule's conditions in place of their ids, which anybody may choose."""
+    specs = copy.deepcopy(specs)
+    conditions = specs.pop("condition_map")
+    for kind in ("feature_gates", "dynamic_configs", "layer_configs"):
+        for spec in specs[kind].values():
+            for rule in spec["rules"]:
+                rule["conditions"] = [conditions[condition_id] for condition_id in rule["conditions"]]
+    return specs
+
+
+def test_conversion() -> None:
+    """The converted document is the one that was proven against both of Statsig's engines."""
+    assert with_ids_spelled_out(to_v2(V1)) == with_ids_spelled_out(V2)
+
+
+def test_v2_stays_as_it_is() -> None:
+    """A document that is in the engine's layout already is not touched."""
+    assert to_v2(V2) == V2
+
+
+def rows_of_the_engine() -> Iterator[Row]:
+    """What our engine says of each user, over the converted specs."""
+    engine = Engine(V1, "v", tier="development")
+    statsig, new_user = engine._statsig, engine._sdk.StatsigUser  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for number in range(USERS):
+        user = new_user(**person(number))
+        gate, layer = statsig.get_feature_gate(user, GATE), statsig.get_layer(user, LAYER)
+        experiment, config = statsig.get_experiment(user, EXPERIMENT), statsig.get_dynamic_config(user, CONFIG)
+        yield [
+            *(gate.value, gate.rule_id),
+            *(experiment.value["provider"], experiment.rule_id, experiment.group_name),
+            *(config.value["voice_id"], config.rule_id),
+            *(layer.get("provider", None), layer.rule_id),
+        ]
+
+
+def test_everyone_is_decided_for_as_before() -> None:
+    """10,000 users get what both engines gave them over the original documents."""
+    rows = list(rows_of_the_engine())
+    assert {number: rows[int(number)] for number in ASSIGNMENTS["first"]} == ASSIGNMENTS["first"]
+    for column, counts in ASSIGNMENTS["counts_10k"].items():
+        assert Counter(str(row[int(column)]) for row in rows) == Counter(counts)
+
+
+def test_old_package_agrees() -> None:
+    """Statsig's old package, which reads the original layout by itself, says the same of all 10,000 users."""
+    statsig: Any = importlib.import_module("statsig")  # its types are incomplete
+    old = statsig.StatsigServer()
+    options = statsig.StatsigOptions(bootstrap_values=json.dumps(V1), local_mode=True, disable_diagnostics=True)
+    old.initialize("secret-unused", options)
+    try:
+        for number, row in enumerate(rows_of_the_engine()):
+            user = statsig.StatsigUser(**person(number))
+            gate, layer = old.get_feature_gate(user, GATE), old.get_layer(user, LAYER)
+            experiment, config = old.get_experiment(user, EXPERIMENT), old.get_config(user, CONFIG)
+            assert row == [
+                *(gate.value, gate.rule_id),
+                *(experiment.value["provider"], experiment.rule_id, experiment.group_name),
+                *(config.value["voice_id"], config.rule_id),
+                *(layer.get("provider", None), layer.rule_id),
+            ]
+    finally:
+        old.shutdown()
+
+
+NONSENSE: dict[str, Callable[[], dict[str, Any]]] = {
+    "a list of nothing": lambda: {"feature_gates": [1, 2]},
+    "text": lambda: {"feature_gates": "gates"},
+    "a number": lambda: {"feature_gates": 7},
+    "rules of text": lambda: {"feature_gates": [{"name": "a", "rules": "none"}]},
+    "rules of numbers": lambda: {"feature_gates": [{"name": "a", "rules": [1]}]},
+    "conditions of text": lambda: {"feature_gates": [{"name": "a", "rules": [{"conditions": ["x"]}]}]},
+    "layers in a list": lambda: {"feature_gates": [], "layers": [1]},
+    "experiments of text": lambda: {"feature_gates": [], "layers": {"a": "b"}},
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense(name: str) -> None:
+    """What is not in either layout is refused by a word, whatever it is."""
+    with pytest.raises(ServiceFailed) as refused:
+        to_v2(NONSENSE[name]())
+    assert refused.value.code == "specs_unreadable"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
+    max_leaves=10,
+)
+FIELDS = [*V1, "name", "rules", "conditions", "passPercentage"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), JSON)
+def test_any_document(specs: dict[str, Any], gates: Any) -> None:
+    """Any document whatever is either converted into one that the engine starts with, or refused."""
+    try:
+        converted = to_v2({**specs, "feature_gates": gates})
+    except ServiceFailed:
+        return
+    assert isinstance(converted["feature_gates"], dict)
+
+
+def test_nothing_in_it() -> None:
+    """Specs without a single flag are fine: nobody is decided for."""
+    engine = Engine({"feature_gates": [], "dynamic_configs": [], "layer_configs": []}, "v", tier="production")
+    user = engine.user("user-1")
+    assert (engine.config(user, EXPERIMENT), engine.gate(user, GATE), engine.gates) == (None, None, frozenset())

@@ -9,6 +9,11 @@ from tests.fakes.loop import LoopThread
 from tests.fakes.web import Asked, Told, Web, told
 
 SECRET = "secret-statsig-0123456789"
+PARTS = (
+    *("feature_gates", "dynamic_configs", "layer_configs", "condition_map"),
+    *("experiment_to_layer", "override_rules", "overrides"),
+)
+"""What specs have, even where they hold no flag."""
 SDK_FIELDS = {"sdkType", "sdkVersion"}
 USER_FIELDS = {"userID", "customIDs", "custom", "statsigEnvironment"}
 EVENT_FIELDS = {"eventName", "value", "metadata", "user", "time"}
@@ -19,7 +24,7 @@ class Statsig:
     """The API and the CDN on one port. `violations` collects what its genuine counterpart would not understand."""
 
     def __init__(self, loop: LoopThread, specs: dict[str, Any] | None = None) -> None:
-        self.specs = specs or {"feature_gates": {}, "dynamic_configs": {}, "layer_configs": {}, "time": 1}
+        self.specs = specs or {**{part: {} for part in PARTS}, "time": 1}
         self.violations: list[str] = []
         self.web = Web(loop, self._answer)
 

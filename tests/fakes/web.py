@@ -105,8 +105,8 @@ class Web:
                 await writer.drain()
                 if answer.cut is not None:
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # either side has had enough
         finally:
             self._connections.discard(task)
             writer.close()

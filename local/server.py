@@ -33,8 +33,11 @@ from lib.ids import uuid7
 from lib.settings import MIN_SECRET_CHARACTERS, Settings
 from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.engine import Engine, EngineError
+from local.migrations import MigrationError
 from local.on_demand import OnDemand
+from local.postgres import Postgres, PostgresError
 from local.report import ENV_FILES, ROOT, lines, load_env_files
+from local.supabase.gateway import gateway
 
 STATE = ROOT / ".local"
 DEFAULT_PORT = 8000
@@ -149,8 +152,9 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
     _prepare_environment(env_files, port)
     async with AsyncExitStack() as engines:
         notes = await _start_engines(engines)
+        supabase = await _start_supabase(engines, port, notes)
         app = App(environment.load())
-        site = Site(ROOT, app, endpoints(Files(FOLDER), app))
+        site = Site(ROOT, app, {**endpoints(Files(FOLDER), app), **supabase})
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),
@@ -223,6 +227,31 @@ async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:
         engines.push_async_callback(embeddings.stop)
         os.environ["LOCAL_EMBEDDINGS_BASE_URL"] = await embeddings.start()
     return notes
+
+
+async def _start_supabase(engines: AsyncExitStack, port: int, notes: dict[str, str]) -> dict[str, ASGIApp]:
+    """Start the embedded Postgres and the gateway to it, unless the environment names a project; where to serve it.
+
+    It has the site's own origin, so that pages reach its files under the same policy as everything else.
+    """
+    if os.environ.get("SUPABASE_URL"):
+        return {}
+    url = f"http://localhost:{port}"
+    postgres = Postgres(STATE / "postgres")
+    keys = {kind: f"sb_{kind}_{_kept_secret(STATE / f'supabase-{kind}')}" for kind in ("secret", "publishable")}
+    engines.callback(postgres.stop)
+    try:
+        await asyncio.to_thread(postgres.start)
+        await asyncio.to_thread(postgres.migrate, ROOT / "supabase" / "migrations")
+    except (PostgresError, MigrationError) as error:
+        notes["supabase"] = str(error)
+        return {}
+    answer = gateway(postgres, STATE / "supabase", url, keys["secret"], keys["publishable"])
+    await engines.enter_async_context(answer.router.lifespan_context(answer))
+    os.environ["SUPABASE_URL"] = url
+    os.environ["SUPABASE_SECRET_KEY"] = keys["secret"]
+    os.environ["SUPABASE_PUBLISHABLE_KEY"] = keys["publishable"]
+    return dict.fromkeys(("/rest/v1", "/auth/v1", "/storage/v1"), answer)
 
 
 if __name__ == "__main__":

@@ -350,6 +350,7 @@ def test_fault_13_all_rest(start: Start, pair: tuple[Vendor, Vendor], caplog: py
     url = start(over(pair))
     call(url, HELLO)
     caplog.set_level(logging.INFO, "ai_inference")
+    caplog.clear()
     result = call(url, HELLO)
     assert (result.status, result.error, asked(pair)) == (503, "no_provider_available", [1, 1])
     assert 0 < result.metadata["retry_after"] <= 61

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +41,7 @@ class AdjustedRouter(Router):
 
     def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
         """See Router."""
-        adjusted = Context(context.choice, self.adjust(context.policy))
+        adjusted = replace(context, policy=self.adjust(context.policy))
         return super().get_completion(provider_flag, request, adjusted)
 
 

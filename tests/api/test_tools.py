@@ -176,11 +176,11 @@ def test_reasoning_then_call(serve: Serve, vendor: Vendor) -> None:
 
 def test_vendor_without_ids(serve: Serve, vendor: Vendor) -> None:
     """A vendor that names no call gets its calls told apart all the same, in one request and the next."""
-    pieces = {
-        "tool_calls": [{"function": {"name": "weather", "arguments": {"city": city}}} for city in ("Paris", "Rome")]
-    }
-    whole = [event(chunk(pieces)), event(chunk({}, finish_reason="stop", usage=usage())), b"data: [DONE]\n\n"]
-    vendor.script(type(words())(whole))
+    pieces: list[object] = [
+        {"function": {"name": "weather", "arguments": {"city": city}}} for city in ("Paris", "Rome")
+    ]
+    finish = event(chunk({}, finish_reason="stop", usage=usage()))
+    vendor.script(Reply([event(chunk({"tool_calls": pieces})), finish, b"data: [DONE]\n\n"]))
     url = serve(hosted_over(groq=vendor))
     made = post(url, ASKED, **JSON).json()["tool_calls"]
     assert [json.loads(call["function"]["arguments"])["city"] for call in made] == ["Paris", "Rome"]

@@ -46,7 +46,7 @@ class OpenAICompatible:
     async def stream(self, request: ChatRequest, model: Model) -> AsyncGenerator[Sequence[Delta], None]:
         """See TextProvider.stream."""
         create = self._create or await self._load_once()
-        answer = ChatStream()
+        answer = ChatStream(request.call_ids)
         begun = False
         try:
             async with create(**self.arguments(request, model)) as response:

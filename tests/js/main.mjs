@@ -1,12 +1,15 @@
 // Carries out commands, one line of JSON each, and answers each with one line: {"ok": ...} or {"error": "..."}.
 //
 //   ["read", {url, body}]            read one stream below the hooks (read_stream.mjs)
+//   ["convert", messages]            what the AI SDK makes of a page's messages for a model
 //   ["open", hook, options]          show a page with this hook (use_chat.mjs and the like)
 //   ["act", action, ...details]      do something on the page, without waiting for what comes of it
 //   ["until", {field: value, ...}]   wait for what the page then shows
 //   ["close"]                        leave the page; answers with what the libraries complained of
 
 import { createInterface } from 'node:readline';
+
+import { convertToModelMessages } from 'ai';
 
 import { Page } from './page.mjs';
 import { readStream } from './read_stream.mjs';
@@ -22,6 +25,7 @@ Object.assign(console, { log: complain, warn: complain, error: complain });
 let page;
 const COMMANDS = {
   read: readStream,
+  convert: messages => convertToModelMessages(messages),
   open: async (hook, options) => {
     page = await Page.open(HOOKS[hook].client(options), complain);
   },

@@ -19,6 +19,20 @@ PLAIN = ChatRequest(({"role": "user", "content": "Hi"},), 16)
 SCHEMA: dict[str, object] = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
 STRUCTURED = ChatRequest(PLAIN.messages, 16, response_format=SCHEMA)
 PICTURE = ChatRequest(({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]},), 16)
+TOOLS: tuple[dict[str, object], ...] = ({"type": "function", "function": {"name": "x"}},)
+CALLING = ChatRequest(PLAIN.messages, 16, tools=TOOLS)
+CALLED = ChatRequest(
+    (
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "a", "function": {"name": "x", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ),
+    16,
+)
 NO_FLAG, NO_CHOICE = ProviderFlag(), Choice()
 
 
@@ -117,6 +131,25 @@ def test_chosen_fast_and_strong(word: str, size: str) -> None:
     """A caller's `fast` and `strong` mean each provider's own."""
     rows = (row("a"), row("b"))
     assert plan(choice=Choice(model=word), rows=rows, on=frozenset({"a", "b"})) == [f"a/a-{size}", f"b/b-{size}"]
+
+
+@pytest.mark.parametrize("request_", [CALLING, CALLED])
+def test_tools(request_: ChatRequest) -> None:
+    """Who can't call tools is not asked where there are any, or where some were called before."""
+    rows = (row("a"), row("b", "tools"))
+    assert plan(request=request_, rows=rows, on=frozenset({"a", "b"})) == ["b/b-small"]
+    assert plan(rows=rows, on=frozenset({"a", "b"})) == ["a/a-small", "b/b-small"]
+    with pytest.raises(InvalidRequest) as caught:
+        plan(request=request_, rows=rows, on=frozenset({"a"}))
+    assert caught.value.code == "capability_missing"
+    assert caught.value.errors == (FieldError("tools", "needs tools"),)
+
+
+def test_tools_of_the_catalogue() -> None:
+    """Every hosted vendor calls tools, the embedded model does not; together with a schema only some do."""
+    assert providers(plan(request=CALLING)) == [row.name for row in ROWS if not row.demo]
+    both = ChatRequest(PLAIN.messages, 16, tools=TOOLS, response_format=SCHEMA)
+    assert providers(plan(request=both)) == ["xai"]
 
 
 def test_chosen_provider_is_asked_alone() -> None:

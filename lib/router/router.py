@@ -167,6 +167,7 @@ class _Drive:
         candidate, request = action.attempt.candidate, self._request
         if action.habit is not None:
             request = continuation(request, action.delivered, action.habit)
+        if request is not self._request:
             action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 

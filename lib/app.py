@@ -46,6 +46,7 @@ class App:
         self,
         settings: Settings,
         rows: tuple[Row, ...] = ROWS,
+        *,
         policy: Policy | None = None,
         health: Health | None = None,
         embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,

@@ -194,7 +194,8 @@ class _Drive:
             request = continuation(request, action.delivered, action.habit)
         elif action.fault is not None:
             request = repair(request, action.delivered, action.fault)
-        action.attempt.added_characters = request.characters - self._request.characters
+        if request is not self._request:
+            action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 
     async def _close(self, attempt: Attempt) -> None:

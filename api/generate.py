@@ -23,14 +23,21 @@ async def generate(call: Call) -> Response:
     """Answer as JSON, plain text or the AI SDK's UI message stream (see wanted_form)."""
     caller = call.app.access.identify(call.request)
     body = read_generate_request(call.json())
-    request = body.chat()
-    request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))
     flag = await call.app.flags.provider(caller.id, caller.traits)
+    parameters = await call.app.parameters_for(caller, body.parameters())
+    request = body.chat()
+    request = replace(
+        request,
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        max_tokens=parameters.max_tokens,
+        conversation=conversation_of(caller.id, body.id, request.messages),
+    )
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
     asked = choice(body, caller)
     if asked != Choice():
         flag = flag.not_applied()
-    context = Context(asked, policy(call.app.policy, body, form), call.ends_at)
+    context = Context(asked, policy(call.app.policy_for(parameters), body, form), call.ends_at)
     answer = call.app.router.get_completion(flag, request, context)
     subject = Subject(
         request_id=call.id,

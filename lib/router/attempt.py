@@ -24,7 +24,7 @@ class Policy:
     The operator's part: `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`:
     when a second provider is started beside a silent first; None is never. `honour_retry_after`: the provider itself is
     tried again, when it says or after a moment, before the next one is; for callers to whom the provider matters more
-    than time. `fallback_order`: providers by name, see make_plan.
+    than time. `fallback_order`: providers by name, see make_plan. `fast_model`, `strong_model`: see renamed.
     The request's part: `can_reset`: the caller can take back what was delivered. `can_splice`: the answer is text, not
     JSON or a tool call.
     """
@@ -39,6 +39,8 @@ class Policy:
     can_splice: bool = True
     honour_retry_after: bool = False
     fallback_order: tuple[str, ...] = ()
+    fast_model: str | None = None
+    strong_model: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -203,7 +203,7 @@ class GenerateRequest(_Ours):
         ],
         Field(max_length=16),
     ] = {}
-    # What useChat sends along; nothing here needs it.
+    # What useChat sends along: the conversation's name, and what nothing here needs.
     id: Label | None = None
     trigger: Label | None = None
     message_id: Annotated[Label | None, Field(alias="messageId")] = None

@@ -10,12 +10,8 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from lib.errors import (
-    AppError,
-    ContentRefused,
     ContextTooLong,
     CredentialsRejected,
-    Interrupted,
-    InvalidRequest,
     ModelUnavailable,
     NoProvider,
     ProviderError,
@@ -46,6 +42,7 @@ from lib.router.attempt import (
 from lib.router.health import Health
 from lib.router.plan import Candidate
 from lib.router.recovery import Seam, Unproven
+from lib.router.told import exhausted, interrupted, rejection
 
 RECOVERIES = 3
 """How often one answer is taken up again after it broke off."""
@@ -56,8 +53,6 @@ LONGEST_WAIT_S = 10.0
 LONGEST_REST_S = 120.0
 CONFIG_REST_S = 60.0
 """After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
-LONGEST_TOLD_S = 3600.0
-"""What a caller is told at most, whatever a provider says."""
 
 
 class Completion:
@@ -108,7 +103,8 @@ class Completion:
             case Tick():
                 return self._tick(now)
             case Received(attempt, deltas) if attempt in self._live:
-                return [*self._received(attempt, deltas, now), *self._late(now)]
+                actions = self._received(attempt, deltas, now)
+                return actions if now < self._ends_at else [*actions, *self._late(now)]
             case Ended(attempt) if attempt in self._live:
                 return self._ended(attempt, now)
             case Failed(attempt, error) if attempt in self._live:
@@ -169,8 +165,7 @@ class Completion:
 
     def _late(self, now: float) -> list[Action]:
         """The request's time may end while words still come: a reader who takes long for each leaves no silence."""
-        is_late = now >= self._ends_at and self._live and self._complete() is None
-        return self._out_of_time(now) if is_late else []
+        return self._out_of_time(now) if self._live and self._complete() is None else []
 
     def _complete(self) -> Attempt | None:
         """Whose answer is all there, though it may have more to tell, such as what it counted."""
@@ -185,7 +180,7 @@ class Completion:
         for attempt in list(self._live):
             self._run_out(attempt, now)
             closing.append(Close(attempt))
-        return [*closing, GiveUp(_interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
+        return [*closing, GiveUp(interrupted(TimedOut()) if self._has_spoken else self._exhausted(now))]
 
     def _run_out(self, attempt: Attempt, now: float) -> None:
         """The request's time is over, which says nothing against who still writes or was hardly waited for."""
@@ -268,7 +263,7 @@ class Completion:
         if self._has_spoken:
             return self._take_up(error, now)
         if isinstance(error, RequestRejected) and not isinstance(error, ContextTooLong):
-            return [GiveUp(_rejection(error))]
+            return [GiveUp(rejection(error))]
         return [] if self._live else self._go_on(attempt, error, now)
 
     def _blame(self, attempt: Attempt, error: ProviderError, now: float) -> None:
@@ -287,7 +282,7 @@ class Completion:
     def _go_on(self, attempt: Attempt, error: ProviderError, now: float) -> list[Action]:
         if isinstance(error, ContextTooLong):
             larger = self._untried(now)
-            return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(_rejection(error))]
+            return [self._open(larger, "fallback", now)] if larger is not None else [GiveUp(rejection(error))]
         honoured = self._policy.honour_retry_after
         if honoured and self._may_retry(attempt, error, LONGEST_WAIT_S) and self._health.retries.spend():
             return self._retry_later(attempt, error, now)
@@ -349,11 +344,11 @@ class Completion:
         policy = self._policy
         self.serving = None
         if policy.on_interrupt == "error" or self._recoveries == RECOVERIES:
-            return [GiveUp(_interrupted(error))]
+            return [GiveUp(interrupted(error))]
         self._recoveries += 1
         if policy.on_interrupt == "continue" and policy.can_splice:
             candidate = self._untried(now) or self._any(now)
-            return [self._continue(candidate, now)] if candidate is not None else [GiveUp(_interrupted(error))]
+            return [self._continue(candidate, now)] if candidate is not None else [GiveUp(interrupted(error))]
         return self._restart(error, now)
 
     def _continue(self, candidate: Candidate, now: float) -> Action:
@@ -373,7 +368,7 @@ class Completion:
         if now >= self._ends_at:
             return self._out_of_time(now)
         if self._recoveries == RECOVERIES:
-            return [GiveUp(_interrupted(None))]
+            return [GiveUp(interrupted(None))]
         self._recoveries += 1
         candidate = self._untried(now)
         return [self._continue(candidate, now)] if candidate is not None else self._restart(None, now)
@@ -382,7 +377,7 @@ class Completion:
         self._seam = None
         candidate = (self._untried(now) or self._any(now)) if self._policy.can_reset else None
         if candidate is None:
-            return [GiveUp(_interrupted(error))]
+            return [GiveUp(interrupted(error))]
         self._delivered.clear()
         self._has_spoken = False
         return [Reset(), self._open(candidate, "restart", now)]
@@ -418,13 +413,8 @@ class Completion:
         self._health.of(attempt.candidate).abandoned(attempt.probe)
 
     def _exhausted(self, now: float) -> NoProvider:
-        failed = [attempt for attempt in self.attempts if attempt.error_code is not None]
-        tried = ", ".join(f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in failed)
-        rests = [self._health.of(candidate).resting_s(now) for candidate in self._plan]
-        waits = [*self._retry_after_s, *(rest for rest in rests if 0 < rest < float("inf"))]
-        wait = int(min(*waits, LONGEST_TOLD_S)) + 1 if waits else None
-        detail = f"tried {tried}" if tried else "all rest after failures"
-        return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
+        rests = (self._health.of(candidate).resting_s(now) for candidate in self._plan)
+        return exhausted(self.attempts, [*self._retry_after_s, *(rest for rest in rests if 0 < rest < inf)])
 
 
 def _joined(seam: Seam, deltas: Sequence[Delta]) -> list[Delta]:
@@ -435,17 +425,3 @@ def _joined(seam: Seam, deltas: Sequence[Delta]) -> list[Delta]:
         if text:
             joined.append(Delta(text=text))
     return joined
-
-
-def _interrupted(error: ProviderError | None) -> AppError:
-    code = "stream_timeout" if isinstance(error, TimedOut) else Interrupted.code
-    return Interrupted("The provider broke off in the middle of its answer.", code=code)
-
-
-def _rejection(error: RequestRejected) -> InvalidRequest:
-    """The caller's own doing, in our words."""
-    if isinstance(error, ContextTooLong):
-        return InvalidRequest("The conversation is longer than the model can read.", code=error.code)
-    if isinstance(error, ContentRefused):
-        return InvalidRequest("The provider's content filter refused the prompt.", code=error.code)
-    return InvalidRequest("The provider rejected the request as malformed.", code=error.code)

@@ -12,11 +12,28 @@ from lib.providers.catalog import Row
 from tests.conftest import ACCESS, KEY_HEADER
 from tests.fakes.loop import LoopThread
 from tests.faults.serving import Adjust, Result, call, make_app, served
-from tests.faults.wall import ANSWER, Entry, Wall
+from tests.faults.wall import ANSWER, Entry, Times, Wall
 
 Verdict = Literal["pass", "partial", "safe", "fail"]
 PROMPT = "Describe in exactly sixty words how boats come home at night when the lights are out."
-FLAP_CALLS, FLAP_EVERY_S = 10, 1.2
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How long the wall waits, and how the flapping provider (S15) is called: so many times, every so many seconds.
+
+    The limits that are checked are the same in all.
+    """
+
+    times: Times
+    flap_calls: int
+    flap_every_s: float
+    flap_cap_s: float
+
+
+FAST = Profile(Times(), 10, 1.2, 10)
+FULL = Profile(Times(retry_after=2, first_token=20, stall=30, silence=120, outage=60, token=0.015), 20, 4, 30)
+"""The published one."""
 
 
 @dataclass
@@ -218,7 +235,7 @@ CASES: tuple[Case, ...] = (
         "S15",
         "fb-s15-flap",
         "down, then healthy",
-        10,
+        30,
         (
             NO_HANG,
             Check("served in the outage", _served_in_outage),
@@ -258,9 +275,9 @@ def _row(name: str, model: Model) -> Row:
     return Row(name, name.title(), "openai", variable, (model,), fast=model.id, strong=model.id)
 
 
-def score(case: Case, policy: str, loop: LoopThread) -> Score:
+def score(case: Case, policy: str, loop: LoopThread, profile: Profile = FAST) -> Score:
     """Run one case under one of the policies, over a wall of its own, and judge it."""
-    wall = Wall(loop)
+    wall = Wall(loop, profile.times)
     environ = {
         **ACCESS,
         "PRIMARY_BASE_URL": wall.url,
@@ -269,7 +286,7 @@ def score(case: Case, policy: str, loop: LoopThread) -> Score:
     }
     try:
         with served(make_app(environ, rows_for(case), POLICIES[policy]), loop) as url:
-            run = _sequence(case, wall, url) if case.id == "S15" else _single(case, wall, url)
+            run = _sequence(case, wall, url, profile) if case.id == "S15" else _single(case, wall, url)
             probe: dict[str, object] = {"prompt": PROMPT, "provider": "fallback", "stream": False}
             run.alive = call(url, probe, 10, **KEY_HEADER)
         if wall.violations:
@@ -284,14 +301,14 @@ def _single(case: Case, wall: Wall, url: str) -> Run:
     return Run([result], [0.0], wall.of(case.model), wall.of(case.fallback), wall.times.outage)
 
 
-def _sequence(case: Case, wall: Wall, url: str) -> Run:
+def _sequence(case: Case, wall: Wall, url: str, profile: Profile) -> Run:
     results: list[Result] = []
     sent_at: list[float] = []
     wall.restart_clock()
-    for number in range(FLAP_CALLS):
-        time.sleep(max(number * FLAP_EVERY_S - wall.now(), 0))
+    for number in range(profile.flap_calls):
+        time.sleep(max(number * profile.flap_every_s - wall.now(), 0))
         sent_at.append(wall.now())
-        results.append(call(url, {"prompt": PROMPT}, case.cap_s))
+        results.append(call(url, {"prompt": PROMPT}, profile.flap_cap_s))
     return Run(results, sent_at, wall.of(case.model), wall.of(case.fallback), wall.times.outage)
 
 

@@ -104,7 +104,7 @@ def _read_parts(response: httpx.Response, result: Result, until: float) -> None:
         if time.monotonic() > until:
             raise httpx.ReadTimeout("cap")
         data = line.removeprefix("data: ")
-        if data in {"", "[DONE]"}:
+        if data in {"", "[DONE]"} or line.startswith(":"):
             continue
         part = json.loads(data)
         result.metadata |= part.get("messageMetadata", {})

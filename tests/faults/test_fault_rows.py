@@ -292,6 +292,24 @@ def test_fault_11_callers_own_fault(start: Start, pair: tuple[Vendor, Vendor], f
     assert (result.status, result.error, asked(pair)) == (422, code, [1, 0])
 
 
+@pytest.mark.parametrize("status", [405, 406, 418, 421, 451])
+def test_fault_11_not_the_callers_fault(start: Start, pair: tuple[Vendor, Vendor], status: int) -> None:
+    """What a provider refuses for reasons of its own, the next one answers."""
+    pair[0].script(failure(status))
+    result = call(start(over(pair)), HELLO)
+    assert (result.ok, result.metadata["provider"], asked(pair)) == (True, "xai", [1, 1])
+
+
+def test_fault_11_surely_too_long(start: Start, make_vendor: MakeVendor) -> None:
+    """A conversation that a model surely can't hold does not go there; one that nobody can hold goes nowhere."""
+    small, large = make_vendor(), make_vendor()
+    url = start({**hosted_over(xai=large), "LOCAL_TEXT_BASE_URL": f"{small.url}/v1", "FEATURE_AI_PROVIDER": "local"})
+    for words_said, provider in ((1_400, "local"), (1_600, "xai")):
+        assert call(url, {"prompt": "word " * words_said}).metadata["provider"] == provider
+    alone = call(start({**ACCESS, "LOCAL_TEXT_BASE_URL": f"{small.url}/v1"}), {"prompt": "word " * 1_600})
+    assert (alone.status, alone.error, asked([small, large])) == (422, "context_length_exceeded", [1, 1])
+
+
 def test_fault_11_context_too_long(start: Start, pair: tuple[Vendor, Vendor]) -> None:
     """A conversation too long for one model goes to a larger one, never to the same again or to one no larger."""
     too_long = failure(400, "context_length_exceeded")
@@ -323,6 +341,28 @@ def test_fault_13_all_down(start: Start, pair: tuple[Vendor, Vendor], headers: d
     assert (response.status_code, problem["code"], sum(asked(pair))) == (503, "no_provider_available", calls)
     if headers:
         assert (problem["retry_after"], response.headers["retry-after"]) == (31, "31")
+
+
+def test_fault_13_all_rest(start: Start, pair: tuple[Vendor, Vendor], inference_log: InferenceLog) -> None:
+    """While all rest nobody is called; the caller is told at once when to come back, and it is on record."""
+    for vendor in pair:
+        vendor.script(failure(401))
+    url = start(over(pair))
+    call(url, HELLO)
+    result = call(url, HELLO)
+    assert (result.status, result.error, asked(pair)) == (503, "no_provider_available", [1, 1])
+    assert 0 < result.metadata["retry_after"] <= 61
+    _, _, line = (inference_log.next() for _ in range(3))
+    assert (line["attempt"], line["kind"], line["outcome"], line["error_code"]) == (0, "skipped", "error", "resting")
+
+
+@pytest.mark.parametrize(("wait_s", "calls"), [(1, 2), (9, 1)])
+def test_fault_13_only_provider_says_when(start: Start, vendor: Vendor, wait_s: int, calls: int) -> None:
+    """With no other provider left its Retry-After is waited for, no longer than its silence would have been."""
+    vendor.script(failure(503, **{"retry-after": str(wait_s)}))
+    result = call(start(hosted_over(groq=vendor)), HELLO)
+    assert (result.ok, len(vendor.requests)) == (calls == 2, calls)
+    assert result.ok or result.metadata["retry_after"] == wait_s + 1
 
 
 @SLOW

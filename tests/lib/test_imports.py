@@ -45,6 +45,7 @@ PURE = [
     *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
     "lib/router/affinity.py",
     "lib/router/length.py",
+    "lib/router/told.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/errors.py",

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from lib import settings as environment
+from lib.control.kept import AHEAD
 from lib.settings import Part, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV_FILES = (ROOT / ".env.local", ROOT / ".env")
 """Read by `make run` and `make doctor`, the first winning; the real environment wins over both."""
+
+
+METERED = {"edge-config.vercel.com", "global-config.vercel.com"}
+HOBBY_READS = 100_000
+"""Reads of an Edge Config that are included in a month."""
+MONTH_S = 30 * 24 * 3600
 
 
 def load_env_files(files: tuple[Path, ...] = ENV_FILES) -> None:
@@ -37,9 +46,25 @@ def lines(settings: Settings, notes: Mapping[str, str]) -> list[str]:
     provider = (settings.provider_flag or "").partition("/")[0]
     if provider and provider not in settings.vendors:
         out.append(f"  note FEATURE_AI_PROVIDER names {provider}, which is off")
+    reads = _reads(settings)
+    if reads is not None:
+        out.append(f"  note {reads}")
     out += [f"  bad  {name} {why}" for name, why in settings.malformed.items()]
     out += [f"  bad  {name} would put a secret into the browser's files: rename it" for name in settings.exposed]
     return out
+
+
+def _reads(settings: Settings) -> str | None:
+    """What the freshness of flags costs, where Vercel counts it."""
+    hosted = [store for store in settings.stores if urlsplit(store.url).hostname in METERED]
+    reads_at_1_s = len(hosted) * MONTH_S / AHEAD
+    reads = round(reads_at_1_s / settings.freshness_s)
+    if reads <= HOBBY_READS:
+        return None
+    return (
+        f"EDGE_CONFIG_FRESHNESS of {settings.freshness_s:g} s: up to {reads:,} reads a month by an instance that is "
+        f"always busy; a Hobby plan includes {HOBBY_READS:,} ({math.ceil(reads_at_1_s / HOBBY_READS)} s would do)"
+    )
 
 
 def _why_off(part: Part, settings: Settings) -> str:

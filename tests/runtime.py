@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -109,6 +109,15 @@ class Runtime:
         if message is None:
             raise RuntimeFailed(self._report("did not say what was waited for"))
         return message
+
+    @contextmanager
+    def frozen(self) -> Generator[None]:
+        """The process stopped where it is, as the platform freezes an instance between invocations."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

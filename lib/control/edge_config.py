@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, cast
 
 import orjson
 
-from lib.control.kept import TIMEOUT_S, Kept
+from lib.control.kept import BUDGET_S, TIMEOUT_S, Kept
 from lib.errors import ServiceFailed
 from lib.exchange import Exchange, Reply
 from lib.settings import StoreAccess
@@ -57,17 +57,25 @@ class EdgeConfig:
         exchange: Exchange,
         *,
         freshness_s: float,
+        budget_s: float = BUDGET_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Where two stores hold an item of the same name, the first one's counts."""
         self._exchange = exchange
         self._kept = [
-            Kept("Edge Config", partial(self._read, store), freshness_s=freshness_s, clock=clock) for store in stores
+            Kept(
+                "Edge Config",
+                partial(self._read, store),
+                freshness_s=freshness_s,
+                budget_s=budget_s,
+                clock=clock,
+            )
+            for store in stores
         ]
         self._merged: tuple[list[_Read | None], Items] = ([], NONE)
 
     async def snapshot(self) -> Snapshot:
-        """What to answer a request by. Never raises; waits a tenth of a second at most, and only for what is stale."""
+        """What to answer a request by. Never raises; waits `budget_s` at most, and only for what is stale."""
         if not self._kept:
             return Snapshot(NONE)
         stale = [kept for kept in self._kept if kept.is_stale]

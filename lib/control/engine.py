@@ -78,6 +78,7 @@ class Engine:
         self._experiments: frozenset[str] = frozenset(self._statsig.get_experiment_list())
         self.gates: frozenset[str] = frozenset(self._statsig.get_feature_gate_list())
         self._configs = cast("Mapping[str, Json]", document.get("dynamic_configs") or {})
+        self._all_gates = cast("Mapping[str, Json]", document.get("feature_gates") or {})
         self._groups: dict[str, dict[str, str]] = {}
         # Exposures are ours to report: with its network off the engine sends nothing.
         self._config_options = sdk.ExperimentEvaluationOptions(disable_exposure_logging=True)
@@ -111,7 +112,7 @@ class Engine:
         """Which of these are in the specs, but in a form that this engine does not know."""
         user = self.user(PROBE_ID)
         names = [config] if config in self._configs and self.config(user, config) is None else []
-        return names + [name for name in gates if name in self.gates and self.gate(user, name) is None]
+        return names + [name for name in gates if name in self._all_gates and self.gate(user, name) is None]
 
     def client_values(self, user: User) -> Json:
         """Everything decided for this user, as Statsig's browser client starts from: values, and no rule behind them.

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from lib.errors import ServiceFailed
 
 BUDGET_S = 0.1
-"""How long a request waits for a read, at most."""
+"""How long a request waits for a read, unless said otherwise."""
 TIMEOUT_S = 2.0
 """How long a read may take; it goes on while requests are answered from what is held."""
 AHEAD = 0.8
@@ -37,19 +37,22 @@ class Kept(Generic[Value]):
         read: Callable[[Value | None], Awaitable[Value]],
         *,
         freshness_s: float,
-        first_wait_s: float = BUDGET_S,
+        budget_s: float = BUDGET_S,
+        first_wait_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`read` gets what is held, and may return it where nothing has changed; it raises ServiceFailed.
 
-        `first_wait_s` is how long a request waits while there is nothing to fall back on.
+        `budget_s` is how long a request waits, `first_wait_s` how long while there is nothing to fall back on, where
+        that is to be longer.
         """
         self.value: Value | None = None
         self.error: str | None = None
         self._name = name
         self._read = read
         self._freshness_s = freshness_s
-        self._first_wait_s = first_wait_s
+        self._budget_s = budget_s
+        self._first_wait_s = budget_s if first_wait_s is None else first_wait_s
         self._clock = clock
         self._good_at: float | None = None
         self._tried_at: float | None = None
@@ -72,7 +75,7 @@ class Kept(Generic[Value]):
             task = self._begin()
             waited = self._clock() - self._began_at
             # Where another request has waited in vain for the same read, this one need not.
-            budget_s = self._first_wait_s if self.value is None else BUDGET_S
+            budget_s = self._first_wait_s if self.value is None else self._budget_s
             await asyncio.wait([task], timeout=max(budget_s - waited, 0.0))
         return self.value
 

@@ -23,7 +23,11 @@ ENVIRONMENT = {
     "API_KEYS": f"web:user:{CANARIES['API_KEYS']}",
     "ALLOW_ANONYMOUS": "1",
     "FEATURE_AI_PROVIDER": "groq",
+    "EDGE_CONFIG": "http://127.0.0.1:9/ecfg_x?token=canary-edge-config-0123456789",
+    "STATSIG_API_URL": "http://127.0.0.1:9",
+    "STATSIG_CDN_URL": "http://127.0.0.1:9",
 }
+CANARIES["EDGE_CONFIG"] = "canary-edge-config-0123456789"
 
 
 def echoing(status: int, *, leak: str) -> Reply:

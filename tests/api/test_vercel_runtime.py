@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.conftest import KEY_HEADER, ROOT, local_over, require
+from tests.fakes.loop import LoopThread
+from tests.fakes.statsig import Statsig
 from tests.fakes.vendor import Gate, Hang, Reply, Vendor, words
+from tests.fakes.web import Asked, Told, Web, told
 from tests.runtime import REQUEST_ID, Runtime, RuntimeMissing, interpreter
 
 FILES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py"))
@@ -104,6 +109,99 @@ def test_caller_leaves_while_waiting(start: Start, vendor: Vendor, phase: str, *
     with closing(ask(runtime, {"prompt": "Hi", "stream": stream})):
         assert here.reached.wait(TIMEOUT_S)
     assert_cancelled(runtime, vendor)
+
+
+@pytest.fixture
+def statsig(loop: LoopThread) -> Iterator[Statsig]:
+    """Statsig; what it got must have been understood."""
+    fake = Statsig(loop)
+    yield fake
+    fake.close()
+    assert fake.violations == []
+
+
+def test_fault_27_frozen_after_the_answer(start: Start, vendor: Vendor, statsig: Statsig) -> None:
+    """A request's events have left when the platform may freeze the process: at the end of the invocation."""
+    vendor.script(words("Hello", " world"))
+    runtime = start(GENERATE, {**local_over(vendor), **statsig.environ})
+    with closing(ask(runtime, {"prompt": "Hi"})) as connection:
+        assert list(deltas(connection.getresponse())) == ["Hello", " world"]
+    runtime.wait_for(lambda message: message.type == "end" and message.request == NUMBER)
+    with runtime.frozen():
+        (call,) = statsig.events("ai_inference")
+        assert len(statsig.batches) == 1
+    assert call["metadata"]["outcome"] == "ok"
+    (logged,) = [json.loads(message.text) for message in runtime.messages if message.request == NUMBER and message.text]
+    assert call["metadata"]["request_id"] == logged["request_id"]
+
+
+def test_fault_27_events_of_a_caller_who_left(start: Start, vendor: Vendor, statsig: Statsig) -> None:
+    """A caller who leaves in mid-stream leaves events behind all the same."""
+    vendor.script(words("first", Hang()))
+    runtime = start(GENERATE, {**local_over(vendor), **statsig.environ})
+    with closing(ask(runtime, {"prompt": "Hi"})) as connection:
+        assert next(deltas(connection.getresponse())) == "first"
+    runtime.wait_for(lambda message: message.type == "end" and message.request == NUMBER)
+    assert [event["metadata"]["outcome"] for event in statsig.events("ai_inference")] == ["cancelled"]
+
+
+def test_reader_does_not_wait_for_events(start: Start, vendor: Vendor, statsig: Statsig) -> None:
+    """The last byte is read while the events are still on their way, and the invocation lasts until they are there."""
+    gate = Gate()
+    vendor.script(words("Hello"))
+    statsig.web.script(told({}), Told(202, b"{}", gate=gate))
+    runtime = start(GENERATE, {**local_over(vendor), **statsig.environ})
+    with closing(ask(runtime, {"prompt": "Hi"})) as connection:
+        assert list(deltas(connection.getresponse())) == ["Hello"]
+    statsig.web.wait_for(2)
+    assert [message for message in runtime.messages if message.type == "end" and message.request == NUMBER] == []
+    gate.open()
+    runtime.wait_for(lambda message: message.type == "end" and message.request == NUMBER)
+
+
+def test_first_request_after_a_thaw(start: Start, vendor: Vendor, loop: LoopThread) -> None:
+    """Flags that grew old while the process was frozen are read again before the first request is decided."""
+    order: list[str] = []
+    items: dict[str, Any] = {"statsig-x": json.loads((ROOT / "local" / "items" / "statsig-local.json").read_text())}
+
+    def read(_: Asked) -> Told:
+        order.append("read")
+        return told(items, x_edge_config_digest=str(len(items)))
+
+    store = Web(loop, read)
+    environ = {"EDGE_CONFIG": f"{store.url}/ecfg_x?token=t", "EDGE_CONFIG_FRESHNESS": "1"}
+    runtime = start(GENERATE, {**local_over(vendor), **environ})
+    vendor.script(*[Reply([Noted(order), *words("Hello").steps])] * 3)
+    versions = [config_version(runtime, 1)]
+    with runtime.frozen():
+        items["another"] = {}
+        time.sleep(1.2)  # the wall clock goes on
+        order.clear()
+    versions += [config_version(runtime, 2), config_version(runtime, 3)]
+    store.close()
+    assert order[:2] == ["read", "asked"]
+    assert (versions[0], versions[2]) == ("1", "2")
+
+
+class Noted(Gate):
+    """A point in a script that is passed without waiting, and noted."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self._order = order
+
+    async def passed(self) -> None:
+        """The vendor was asked."""
+        self._order.append("asked")
+
+
+def config_version(runtime: Runtime, number: int) -> str:
+    """Send one request, wait for its invocation to end; the version of the flags that it was decided by."""
+    headers = {REQUEST_ID: str(number), **KEY_HEADER}
+    httpx.post(f"{runtime.url}/api/generate", json={"prompt": "Hi"}, headers=headers, timeout=TIMEOUT_S)
+    runtime.wait_for(lambda message: message.type == "end" and message.request == number)
+    texts = [message.text for message in runtime.messages if message.request == number and message.text]
+    return next(line["config_version"] for line in map(json.loads, texts))
 
 
 def test_large_body(start: Start, vendor: Vendor) -> None:

@@ -63,6 +63,7 @@ class Web:
         self._usual = usual
         self._script: list[Told] = []
         self._news = threading.Condition()
+        self._connections: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
         self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
@@ -78,10 +79,19 @@ class Web:
             return list(self.asked)
 
     def close(self) -> None:
-        """Stop listening."""
-        self._loop.loop.call_soon_threadsafe(self._server.close)
+        """Stop listening, and end the connections that are kept."""
+        self._loop.run(self._end())
+
+    async def _end(self) -> None:
+        self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
         try:
             while True:
                 asked = await _read(reader)
@@ -95,9 +105,10 @@ class Web:
                 await writer.drain()
                 if answer.cut is not None:
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # either side has had enough
         finally:
+            self._connections.discard(task)
             writer.close()
 
 

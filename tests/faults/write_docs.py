@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.fakes.loop import LoopThread
@@ -16,11 +15,14 @@ from tests.faults.bench import CASES, EXPECTED, FULL, POLICIES, Verdict, score
 FILE = ROOT / "docs" / "faults.md"
 AT_ONCE = 12
 """The slow cases wait beside each other; the quick ones follow, a few at a time, so that none waits for a processor."""
+ROWS = ("faults/test_fault_rows.py", "faults/test_fault_flags.py", "api/test_vercel_runtime.py")
+"""The files that hold tests of our rows."""
+ACROSS_LINES = re.MULTILINE | re.DOTALL
 VERDICTS: tuple[Verdict, ...] = ("pass", "partial", "safe", "fail")
 HEAD = """\
 # Faults
 
-What happens when providers fail, held by tests through real sockets (`tests/faults/`). This file is generated:
+What happens when providers, flags or event sinks fail, held by tests through real sockets. This file is generated:
 `python -m tests.faults.write_docs`.
 
 ## The public failover suite
@@ -53,9 +55,13 @@ def render(scores: Mapping[str, Mapping[str, Verdict]]) -> str:
     sums = (Counter(verdicts.values()) for verdicts in scores.values())
     totals = (" / ".join(str(found[verdict]) for verdict in VERDICTS) for found in sums)
     lines.append(f"| | {' / '.join(VERDICTS)} | {' | '.join(totals)} |")
-    source = (Path(__file__).parent / "test_fault_rows.py").read_text()
-    tests = re.findall(r'^def (test_fault_(\d\d)_\w+)\(.*?"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
-    rows = [f"| {int(row)} | {promise} | `{name}` |" for name, row, promise in tests]
+    sources = [(ROOT / "tests" / file).read_text() for file in ROWS]
+    tests = [
+        (int(row), promise, name)
+        for source in sources
+        for name, row, promise in re.findall(r'^def (test_fault_(\d\d)_\w+)\(.*?"""(.*?)"""', source, ACROSS_LINES)
+    ]
+    rows = [f"| {row} | {promise} | `{name}` |" for row, promise, name in sorted(tests, key=lambda test: test[0])]
     return HEAD + "\n".join(lines) + "\n" + LEGEND + "\n".join(rows) + "\n"
 
 

@@ -43,3 +43,35 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], environ: dict[str, str], n
     output = capsys.readouterr().out
     assert f"bad  {name}" in output
     assert SECRET not in output
+
+
+STORE = "https://edge-config.vercel.com/ecfg_x?token=canary-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"EDGE_CONFIG": STORE}, "up to 324,000 reads a month"),
+        ({"EDGE_CONFIG": STORE}, "(33 s would do)"),
+        ({"EDGE_CONFIG": STORE, "EDGE_CONFIG_FRESHNESS": "32"}, "up to 101,250 reads a month"),
+        ({"EDGE_CONFIG": STORE, "EDGE_CONFIG_FRESHNESS": "33"}, None),
+        (
+            {
+                "EDGE_CONFIG": STORE,
+                "EXPERIMENTATION_CONFIG": STORE.replace("_x", "_y"),
+                "EDGE_CONFIG_FRESHNESS": "33",
+            },
+            "up to 196,364 reads",
+        ),
+        ({"EDGE_CONFIG": "http://127.0.0.1:8000/ecfg_x?token=t", "EDGE_CONFIG_FRESHNESS": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_reads_of_the_edge_config(
+    capsys: pytest.CaptureFixture[str], environ: dict[str, str], told: str | None
+) -> None:
+    """Where Vercel counts reads, more than a Hobby plan includes are told of, with what would be enough; no failure."""
+    assert doctor(from_environ(environ)) == 0
+    output = capsys.readouterr().out
+    assert told in output if told else "EDGE_CONFIG_FRESHNESS" not in output
+    assert SECRET not in output

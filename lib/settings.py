@@ -180,6 +180,8 @@ class Settings:
     statsig_api_url: str = STATSIG_API_URL
     statsig_cdn_url: str = STATSIG_CDN_URL
     tier: str = "development"
+    environment: str = "development"
+    """Vercel's word for it: production, preview or development."""
     region: str | None = None
     deployment: str | None = None
 
@@ -255,6 +257,7 @@ def from_environ(
         statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
         statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
         tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
+        environment=reader.text("VERCEL_ENV") or "development",
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,

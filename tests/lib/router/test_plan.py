@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lib.errors import AppError, FieldError, InvalidRequest, NoProvider
 from lib.providers.base import Capability, ChatRequest, Model
 from lib.providers.catalog import ROWS, Row
-from lib.router.plan import Choice, ProviderFlag, make_plan
+from lib.router.plan import Choice, ProviderFlag, make_plan, renamed
 
 ALL = frozenset(row.name for row in ROWS)
 HOSTED = ALL - {"local"}
@@ -291,6 +291,24 @@ def test_fallback_order() -> None:
         assert "".join(providers(plan(ProviderFlag(provider=flag), rows=rows, on=on, order=order))) == expected
     chosen = plan(choice=Choice(model="fast"), rows=rows, on=on, order=("c",))
     assert "".join(providers(chosen)) == "cabd"
+
+
+def test_other_models_behind_the_words() -> None:
+    """`fast`, which is also the default, and `strong` may stand for other models of one provider, new ones included."""
+    rows = renamed((row("a"), row("b")), "a/newer/one", "b/b-small")
+    on = frozenset({"a", "b"})
+    assert plan(on=on, rows=rows) == ["a/newer/one", "b/b-small"]
+    assert plan(choice=Choice(model="fast"), on=on, rows=rows) == ["a/newer/one", "b/b-small"]
+    assert plan(choice=Choice(model="strong"), on=on, rows=rows) == ["a/a-large", "b/b-small"]
+    assert plan(choice=Choice(model="a-small"), on=on, rows=rows) == ["a/a-small"]
+    assert rows[0].model("newer/one") == Model("newer/one", 8_192, 4_096, guessed=True)
+
+
+@pytest.mark.parametrize("route", [None, "", "c/c-small", "a", "a/"])
+def test_words_that_stay(route: str | None) -> None:
+    """Nothing named, or a provider that is not there, leaves the catalogue as it is."""
+    rows = (row("a"), row("b"))
+    assert renamed(rows, route, route) == rows
 
 
 def test_nobody_is_on() -> None:

@@ -149,6 +149,8 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
     async with AsyncExitStack() as engines:
         notes = await _start_engines(engines)
         app = App(environment.load())
+        if os.environ.get("EDGE_CONFIG") == connection_string(port):
+            notes["edge config"] = f"edit {items}/*.json"
         site = Site(ROOT, app, endpoints(Files(items), app))
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).

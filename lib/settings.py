@@ -102,7 +102,8 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable(
         "FEATURE_AI_PROVIDER",
         "text",
-        "Which provider answers first: a provider's name, or provider/model. Unset: the first that is on.",
+        "Which provider answers first where no flag decides: a provider's name, or provider/model. Unset: the first "
+        "that is on.",
         "text",
         "groq/openai/gpt-oss-120b",
     ),

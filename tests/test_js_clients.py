@@ -10,10 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.conftest import MakeVendor, Serve, hosted_over, local_over
+from lib.app import App
+from lib.settings import from_environ
+from local.edge_config import FOLDER, Files, endpoints
+from local.server import Site
+from tests.conftest import ACCESS, KEY_HEADER, ROOT, MakeVendor, Serve, Served, hosted_over, local_over
+from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Cut, Gate, Reply, Vendor, call_piece, calls, chunk, event, failure, usage, words
 from tests.npm import node_with_packages
 
@@ -749,3 +755,49 @@ def test_finish_reasons(node: Node, serve: Serve, vendor: Vendor, vendors: str, 
     read = node.ask("read", {"url": serve(local_over(vendor)), "body": {"prompt": "Hi"}})
     assert read["rejected"] == []
     assert read["chunks"][-1]["finishReason"] == sdks
+
+
+@pytest.fixture
+def local_store(loop: LoopThread) -> Iterator[str]:
+    """The URL of a site with the shipped items beside it."""
+    app = App(from_environ(ACCESS))
+    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app)), loop) as site:
+        yield site.url
+
+
+def test_edge_config_of_this_machine(node: Node, local_store: str) -> None:
+    """Vercel's own client reads the Edge Config of `make run` as it reads the genuine one."""
+    connection = f"{local_store}/ecfg_local?token=local"
+    items = Files(FOLDER).items()
+    seen = node.ask("edge_config", {"connection": connection, "key": "statsig-local"})
+    item = items["statsig-local"]
+    assert (seen["id"], seen["all"], seen["some"]) == ("ecfg_local", items, {"statsig-local": item})
+    assert [seen["one"], seen["again"], seen["consistent"], seen["missing"]] == [item, item, item, None]
+    assert (seen["has"], len(seen["digest"])) == ([True, False], 64)
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [("ecfg_local?token=wrong", "Unauthorized"), ("nowhere/ecfg_x?id=x&token=local", "Edge Config not found")],
+)
+def test_edge_config_that_is_none(node: Node, local_store: str, path: str, complaint: str) -> None:
+    """A wrong token and a missing store are told apart."""
+    assert complaint in node.ask("no_edge_config", {"connection": f"{local_store}/{path}"})
+
+
+@pytest.mark.parametrize("stable_id", [None, "device-1"])
+def test_statsig_client_starts_from_our_flags(
+    node: Node, serve: Serve, local_store: str, stable_id: str | None
+) -> None:
+    """Statsig's browser client starts from /api/flags, knows what the server decided, and finds nothing amiss."""
+    environ = {**ACCESS, "EDGE_CONFIG": f"{local_store}/ecfg_local?token=local"}
+    url = f"{serve(environ)}/api/flags" + (f"?stableID={stable_id}" if stable_id else "")
+    flag = {"experiment": "feature_ai_provider", "gate": "groq_r1_v_production"}
+    seen = node.ask("statsig", {"url": url, "headers": KEY_HEADER, **flag})
+    experiment, gate = seen["experiment"], seen["gate"]
+    assert (experiment["reason"], gate["reason"]) == ("Bootstrap:Recognized", "Bootstrap:Recognized")
+    assert seen["unknown"] == "Bootstrap:Unrecognized"
+    assert experiment["value"]["provider"] == "local"
+    assert experiment["rule"] == f"rule_{experiment['group']}"
+    assert (gate["rule"], gate["value"] in {True, False}) == ("rule_rollout", True)
+    assert seen["stableID"] == (stable_id or str(uuid5(NAMESPACE_URL, "api-key:web")))

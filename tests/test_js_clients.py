@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve, hosted_over, local_over, require
+from tests.conftest import Serve, hosted_over, local_over
 from tests.fakes.vendor import Cut, Gate, Reply, Vendor, chunk, event, failure, usage, words
+from tests.npm import node_with_packages
 
 PACKAGE = Path(__file__).parent / "js"
-OLDEST_NODE = (20, 19)
-INSTALL_S = 300
 ANSWER_S = 90
 """More than the pages' own patience (tests/js/page.mjs), so that what they saw gets here."""
 
@@ -109,43 +105,8 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def node_path() -> str:
-    """Node, able to run the packages of tests/js, which are installed where they are not yet."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    wanted = ".".join(map(str, OLDEST_NODE))
-    if node is None or _version(node) < OLDEST_NODE:
-        require("REQUIRE_NODE", f"Node.js {wanted} or newer is not on PATH")
-    assert node is not None
-    # Several test runs may start at once; the lock file is there before any of them and npm ci leaves it alone.
-    with (PACKAGE / "package-lock.json").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _install(npm, hashlib.sha256(lock.read()).hexdigest(), lock.fileno())
-    return node
-
-
-def _version(node: str) -> tuple[int, ...]:
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
-    return tuple(int(number) for number in version.strip().removeprefix("v").split("-")[0].split("."))
-
-
-def _install(npm: str | None, wanted: str, lock: int) -> None:
-    """Run npm ci unless the stamp, which is written last, says that just this was installed in full.
-
-    npm holds the lock too: it may outlive a test run that is killed.
-    """
-    stamp = PACKAGE / "node_modules" / ".installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    stamp.unlink(missing_ok=True)
-    if npm is None:
-        require("REQUIRE_NODE", "npm is not on PATH")
-    assert npm is not None
-    try:
-        subprocess.run(
-            [npm, "ci"], cwd=PACKAGE, pass_fds=[lock], capture_output=True, text=True, check=True, timeout=INSTALL_S
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        require("REQUIRE_NODE", f"{error} {error.stderr}")
-    stamp.write_text(wanted)
+    """Node, able to run the packages of tests/js."""
+    return node_with_packages(PACKAGE)
 
 
 @pytest.fixture(scope="module")

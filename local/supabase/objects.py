@@ -21,7 +21,7 @@ from local.supabase.answers import answer
 from local.supabase.buckets import MAY_DELETE
 from local.supabase.database import SERVICE, Caller, Connection, Database, become
 from local.supabase.files import Files, Stored, TooBig
-from local.supabase.storage_errors import StorageError, form, no_bucket, no_object, too_large
+from local.supabase.storage_errors import StorageError, denied, form, no_bucket, no_object, too_large
 from local.supabase.uploads import Upload, UploadError, incoming
 
 KEY = re.compile(r"[\w/!.*'() &$@=;:+,-]{1,1024}", re.ASCII)
@@ -208,7 +208,7 @@ class Objects:
                 [target.name, source.bucket, source.name],
             )
             if cursor.rowcount != 1:
-                raise StorageError(403, "Unauthorized", "new row violates row-level security policy")
+                raise denied()
         return answer({"message": "Successfully moved"})
 
     async def copy(self, request: Request) -> Response:
@@ -246,7 +246,7 @@ class Objects:
     async def send(self, request: Request, at: Place, caller: Caller) -> Response:
         """The file, or a range of it, as it was described when it came; never run in our name by a browser."""
         if TRANSFORMATIONS & request.query_params.keys():
-            raise StorageError(501, "not_supported", "The local gateway does not transform images")
+            raise StorageError(501, "NotSupported", "The local gateway does not transform images")
         found = await self.find(at, caller)
         headers = {
             "content-type": found["content_type"],
@@ -280,7 +280,8 @@ class Objects:
         bucket = await self.try_to_write(at, caller, owner, upsert=upsert)
         upload = await incoming(request)
         if not bucket.takes(upload.content_type):
-            raise StorageError(415, "invalid_mime_type", f"mime type {upload.content_type} is not supported")
+            message = f"mime type {upload.content_type} is not supported"
+            raise StorageError(415, "InvalidMimeType", message, error="invalid_mime_type")
         try:
             stored = await self._files.write(upload.chunks, bucket.size_limit)
         except TooBig as error:

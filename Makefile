@@ -49,6 +49,10 @@ lock: install-dev ## Upgrade the pinned requirements
 vercel-build: install-dev ## Build for Vercel without an account, in a copy, and call what was built (needs Node)
 	@$(PY) scripts/vercel_build.py
 
+.PHONY: db-lint
+db-lint: install-dev ## Supabase's own lints over the migrations, without Docker (needs Node)
+	@$(PY) -m scripts.db_lint
+
 .PHONY: bench
 bench: install-dev ## Measure what the handler adds, per call, per event and at import (90 s)
 	@$(PY) -m benchmarks

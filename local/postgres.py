@@ -41,7 +41,8 @@ START_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.01
 START_ATTEMPTS = 3
-OUTSIDE = Path("/var/tmp")  # noqa: S108 - kept over a restart of the machine; our folder there is made with care
+OUTSIDE = Path("/var/lib/ai-integration-blueprint")
+"""Not a folder for temporary files: they are cleared away one by one, whatever they are part of."""
 SOCKETS = "/tmp"  # noqa: S108 - a socket's path may have 107 characters; mkdtemp makes a private folder
 
 # Waits until our end of the pipe is closed, then ends the server with a fast shutdown. `exec` keeps the process id, so
@@ -148,11 +149,11 @@ class Postgres:
         note = self._folder / "place"
         if note.exists():
             home = Path(note.read_text())
-        elif self._account is None or _succeeds("/bin/sh", "-c", 'cd "$0"', self._folder, account=self._account):
+        elif (self._folder / "data").exists() or self._account is None or _can_enter(self._folder, self._account):
             return self._folder
         else:
             home = OUTSIDE / f"postgres-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:16]}"
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         if home.is_symlink() or home.stat().st_uid != os.geteuid():
             raise PostgresError(f"{home} belongs to someone else: remove it.")
         home.chmod(0o755)
@@ -200,7 +201,8 @@ class Postgres:
         if self._account:
             os.chown(new, self._account.uid, self._account.gid)
         options = ("--encoding=UTF8", "--no-locale", "--auth=reject", f"--username={SUPERUSER}")
-        _run(binaries / "initdb", *options, f"--pgdata={new}", account=self._account)
+        sync = () if self._settings.get("fsync") != "off" else ("--no-sync",)
+        _run(binaries / "initdb", *options, *sync, f"--pgdata={new}", account=self._account)
         new.replace(data)
         return data
 
@@ -296,6 +298,10 @@ def _own_name() -> str:
         raise PostgresError(f"The OS user {os.geteuid()} has no name, and Postgres wants one.") from error
 
 
+def _can_enter(folder: Path, account: _Account) -> bool:
+    return _succeeds("/bin/sh", "-c", 'cd "$0"', folder, account=account)
+
+
 def _succeeds(*command: str | Path, account: _Account) -> bool:
     try:
         _run(*command, account=account)
@@ -335,8 +341,8 @@ def _is_ready(process: subprocess.Popen[bytes], data: Path) -> bool:
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         with suppress(FileNotFoundError):
-            pid, *_, status = (data / "postmaster.pid").read_text().splitlines()
-            if pid == str(process.pid) and status.strip() == "ready":
+            lines = (data / "postmaster.pid").read_text().split()  # which may be being written
+            if lines and (lines[0], lines[-1]) == (str(process.pid), "ready"):
                 return True
         time.sleep(POLL_S)
     return False
@@ -360,13 +366,14 @@ def _end_leftover(data: Path) -> None:
     note = data / "postmaster.pid"
     if not note.exists():
         return
-    pid = int(note.read_text().split()[0])
-    for number in (signal.SIGINT, signal.SIGKILL):
-        until = time.monotonic() + STOP_S
-        if _is_server(pid, data):
-            os.kill(pid, number)
-        while _is_server(pid, data) and time.monotonic() < until:
-            time.sleep(POLL_S)
+    first = note.read_text().partition("\n")[0].strip()
+    if first.isdecimal():
+        for number in (signal.SIGINT, signal.SIGKILL):
+            until = time.monotonic() + STOP_S
+            if _is_server(int(first), data):
+                os.kill(int(first), number)
+            while _is_server(int(first), data) and time.monotonic() < until:
+                time.sleep(POLL_S)
     note.unlink(missing_ok=True)
 
 

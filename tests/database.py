@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from local.postgres import OWNER, SUPERUSER, Postgres
 
 ROOT = Path(__file__).parent.parent
 MIGRATIONS = ROOT / "supabase" / "migrations"
+DATABASE_URL = "TEST_DATABASE_URL"
+"""The variable that names a database to run tests/db against, in place of one of our own."""
 UNSAFE_BUT_QUICK = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
@@ -33,6 +36,17 @@ class Database:
     def connect(self, *, user: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection in autocommit."""
         return psycopg.connect(self.conninfo(user=user), autocommit=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A database that is migrated already and not ours to copy: of `supabase start`, say."""
+
+    url: str
+
+    def connect(self, *, user: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection in autocommit."""
+        return psycopg.connect(make_conninfo(self.url, user=user), autocommit=True)
 
 
 @contextmanager

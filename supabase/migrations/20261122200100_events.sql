@@ -1,3 +1,4 @@
+-- Numbers that are no number pass `>= 0`: NaN counts as the greatest.
 create table public.inference_events (
   created_at timestamptz not null,
   request_id uuid not null,
@@ -13,13 +14,13 @@ create table public.inference_events (
   outcome text not null check (outcome in ('ok', 'error', 'cancelled', 'timeout', 'interrupted')),
   error_code text,
   finish_reason text,
-  ttft_ms double precision check (ttft_ms >= 0),
-  latency_ms double precision not null check (latency_ms >= 0),
+  ttft_ms double precision check (ttft_ms >= 0 and ttft_ms < 'infinity'),
+  latency_ms double precision not null check (latency_ms >= 0 and latency_ms < 'infinity'),
   input_tokens integer not null check (input_tokens >= 0),
   output_tokens integer not null check (output_tokens >= 0),
   cached_tokens integer not null check (cached_tokens >= 0),
   reasoning_tokens integer not null check (reasoning_tokens >= 0),
-  units double precision check (units >= 0),
+  units double precision check (units >= 0 and units < 'infinity'),
   unit text check (unit in ('characters', 'images', 'seconds')),
   estimated boolean not null,
   cost_microusd bigint check (cost_microusd >= 0),

@@ -4,7 +4,7 @@ create table public.assets (
   state text not null default 'ready' check (state in ('uploading', 'ready')),
   kind text not null check (kind in ('image', 'audio', 'video', 'captions', 'other')),
   bucket_id text not null check (bucket_id in ('generated', 'vsl_assets')),
-  path text not null check (split_part(path, '/', 1) = user_id::text and path !~ '(^|/)\.{0,2}(/|$)'),
+  path text not null check (starts_with(path, user_id || '/') and path !~ '(^|/)\.{0,2}(/|$)'),
   content_type text not null,
   bytes bigint not null check (bytes >= 0),
   sha256 text check (sha256 ~ '^[0-9a-f]{64}$'),

@@ -124,7 +124,7 @@ create function public.reserve(
   p_lifetime_s integer default 900,
   p_total_microusd_per_day bigint default null
 ) returns jsonb
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = '' set lock_timeout = '2s' -- then the caller hears 503, not nothing
 as $$
 declare
   v_now timestamptz := private.now();

@@ -17,7 +17,6 @@ Verb = Literal["select", "insert", "update", "delete"]
 Reach = Literal["none", "own", "all"]
 VERBS: tuple[Verb, ...] = ("select", "insert", "update", "delete")
 SPACE = UUID("5f5f5f5f-0000-4000-8000-000000000000")
-SCHEMAS = ("public", "private", "storage")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,10 +80,11 @@ def tables(connection: Connection) -> list[Table]:
         join pg_namespace n on n.oid = c.relnamespace
         left join pg_inherits i on i.inhrelid = c.oid
         left join pg_class parent on parent.oid = i.inhparent
-        where n.nspname = any (%s) and c.relkind in ('r', 'p', 'f', 'v', 'm')
+        where c.relkind in ('r', 'p', 'f', 'v', 'm')
+          and (n.nspname in ('public', 'private')
+               or c.oid in ('storage.buckets'::regclass, 'storage.objects'::regclass))
         order by 1, 2
-        """,
-        [list(SCHEMAS)],
+        """
     )
     return [Table(*row) for row in rows]
 

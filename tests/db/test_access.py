@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid5
@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 from psycopg.types.json import Jsonb
 
-from tests.database import Database
+from tests.database import Database, Elsewhere
 from tests.db.access import (
     CALLERS,
     USERS,
@@ -29,6 +29,7 @@ from tests.db.access import (
     buckets,
     tables,
 )
+from tests.db.conftest import Session
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 Rights = dict[str, dict[Verb, Reach]]
@@ -168,19 +169,13 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
 
 
 @pytest.fixture
-def connection(database: Database) -> Iterator[Connection]:
+def connection(session: Session) -> Connection:
     """A superuser's connection to a database with users."""
-    with database.connect() as connection:
-        for user in USERS:
-            connection.execute("insert into auth.users (id) values (%s)", [user.id])
-            for number in (10, 11):  # for audio_assets
-                row = asset(user.id, number)
-                columns = sql.SQL(", ").join(map(sql.Identifier, row))
-                places = sql.SQL(", ").join([sql.Placeholder()] * len(row))
-                connection.execute(
-                    sql.SQL("insert into public.assets ({}) values ({})").format(columns, places), list(row.values())
-                )
-        yield connection
+    for user in USERS:
+        session.rows("insert into auth.users (id) values (%s)", user.id)
+        for number in (10, 11):  # for audio_assets
+            session.insert("assets", **asset(user.id, number))
+    return session.connection
 
 
 def partition_row(table: Table) -> MakeRow:
@@ -224,9 +219,12 @@ def check_cells(connection: Connection, only: str = "") -> None:
         prober = Prober(connection, table, make_row, key)
         # Who may do anything reaches all: so the statements are sound, and a refusal is one.
         assert {verb: prober.reach(control, verb) for verb in VERBS} == dict.fromkeys(VERBS, "all"), name
-        found = {(name, caller.name, verb): prober.reach(caller, verb) for caller in CALLERS for verb in VERBS}
-        wanted = {(name, caller.name, verb): expected(rights, caller, verb) for caller in CALLERS for verb in VERBS}
-        assert found == wanted
+        for caller in CALLERS:
+            for verb in VERBS:
+                reach, declared_reach = prober.reach(caller, verb), expected(rights, caller, verb)
+                assert reach == declared_reach, (
+                    f"{name}: {caller.name} can {verb} {reach}, declared is {declared_reach}"
+                )
 
 
 def test_every_cell(connection: Connection) -> None:
@@ -311,9 +309,9 @@ def test_a_file_belongs_to_the_first_folder_of_its_path(connection: Connection, 
         assert connection.execute("select count(*) from storage.objects").fetchone() == (int(visible),)
 
 
-def test_the_login_of_the_api_can_do_nothing_by_itself(database: Database) -> None:
+def test_the_login_of_the_api_can_do_nothing_by_itself(shared_database: Database | Elsewhere) -> None:
     """`authenticator` may take the place of the API's roles, and has no right of its own."""
-    with database.connect(user="authenticator") as connection:
+    with shared_database.connect(user="authenticator") as connection:
         for role in ("anon", "authenticated", "service_role"):
             connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
             connection.execute("reset role")
@@ -330,16 +328,16 @@ MISTAKES: list[tuple[str, Callable[[Connection], None], str]] = [
     ("create view public.forgotten as select * from public.assets", test_every_cell, "public.forgotten is new"),
     ("insert into storage.buckets (id, name) values ('stray', 'stray')", test_every_cell, "in stray is new"),
     ("update storage.buckets set public = true", test_no_bucket_is_public, "True"),
-    (READ_BY_ANON.format("public.limits"), partial(check_cells, only="public.limits"), "anon.*select"),
+    (READ_BY_ANON.format("public.limits"), partial(check_cells, only="public.limits"), "anon can select all"),
     (
         "alter table public.assets disable row level security",
         partial(check_cells, only="public.assets"),
-        "user A.*select",
+        "guest can select all",
     ),
     (
         "grant select on public.inference_events_default to service_role",
         partial(check_cells, only="events_default"),
-        "service.*select",
+        "service can select all",
     ),
     (
         "alter table public.inference_events_default disable row level security",
@@ -349,14 +347,14 @@ MISTAKES: list[tuple[str, Callable[[Connection], None], str]] = [
     (
         "create policy wide on storage.objects for insert to authenticated with check (true)",
         partial(check_cells, only="in generated"),
-        "user A.*insert",
+        "guest can insert all",
     ),
     (
         "create policy wide on storage.objects for select to anon using (bucket_id = 'vsl_assets')",
         partial(check_cells, only="in vsl_assets"),
-        "anon.*select",
+        "anon can select all",
     ),
-    ('drop policy "own files" on storage.objects', partial(check_cells, only="in generated"), "user A.*select"),
+    ('drop policy "own files" on storage.objects', partial(check_cells, only="in generated"), "guest can select none"),
     (
         "create policy again on public.assets for select to authenticated using (user_id = (select auth.uid()))",
         test_a_policy_per_role_and_verb,

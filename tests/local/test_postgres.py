@@ -53,6 +53,8 @@ def bare_folder() -> Iterator[Path]:
     """A folder for a server of this test's own, which was never started."""
     with reachable_folder() as folder:
         yield folder / "postgres"
+        with suppress(FileNotFoundError):  # of a server that was killed
+            shutil.rmtree((folder / "postgres" / "socket").read_text())
 
 
 @pytest.fixture
@@ -249,6 +251,14 @@ def test_a_process_with_the_number_of_a_dead_server_is_left_alone(folder: Path) 
             assert count(postgres) == 1
         assert bystander.poll() is None
         bystander.kill()
+
+
+@pytest.mark.parametrize("text", ["", "-1\n", "words\n", "\n\n"])
+def test_a_torn_pid_file_is_no_reason_not_to_start(folder: Path, text: str) -> None:
+    """Such as a crash in the middle of writing it leaves behind."""
+    (folder / "data" / "postmaster.pid").write_text(text)
+    with Postgres(folder) as postgres:
+        write(postgres.conninfo())
 
 
 def test_one_owner_at_a_time(folder: Path) -> None:

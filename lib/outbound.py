@@ -47,10 +47,13 @@ class Outbound:
         The body of the answer is not read, whatever its status.
         """
         await asyncio.to_thread(self._load)
+        from multidict import CIMultiDict  # noqa: PLC0415 - comes with aiohttp
+        from yarl import URL  # noqa: PLC0415
+
         post = partial(
             self._open().post,
-            url,
-            headers=headers,
+            URL(url),
+            headers=CIMultiDict(headers),
             proxy=proxy_for(url),
             allow_redirects=False,
         )

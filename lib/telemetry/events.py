@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -81,12 +81,23 @@ class InferenceEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What one call used, whether that is our estimate, and what it cost in US dollars (None: unknown)."""
+
+    attempt: Attempt
+    usage: Usage
+    estimated: bool
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Bill:
     """What all calls of a request used together, and cost in US dollars (None: unknown)."""
 
     usage: Usage
     estimated: bool
     cost_usd: Decimal | None
+    charges: Sequence[Charge] = field(default=(), compare=False, repr=False)
 
 
 class Recorder:
@@ -103,8 +114,14 @@ class Recorder:
         self._costs.warm(provider)
 
     async def record(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
-        """Log one event per attempt (at least one, all ended); return the bill."""
-        cold_start, self._cold_start = self._cold_start, False
+        """Settle and log: for whoever answers in one piece."""
+        bill = await self.settle(subject, attempts)
+        self.log(subject, bill)
+        return bill
+
+    async def settle(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
+        """The bill of these attempts (at least one, all ended)."""
+        charges: list[Charge] = []
         total: Decimal | None = Decimal(0)
         used, any_estimated = Usage(0, 0), False
         for attempt in attempts:
@@ -113,20 +130,17 @@ class Recorder:
             candidate = attempt.candidate
             cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
             total = None if total is None or cost is None else total + cost
-            event = self._event(subject, attempt, usage, estimated=estimated, cost=cost, cold_start=cold_start)
-            log.info(orjson.dumps(event).decode())
-        return Bill(used, any_estimated, total)
+            charges.append(Charge(attempt, usage, estimated, cost))
+        return Bill(used, any_estimated, total, charges)
 
-    def _event(
-        self,
-        subject: Subject,
-        attempt: Attempt,
-        usage: Usage,
-        *,
-        estimated: bool,
-        cost: Decimal | None,
-        cold_start: bool,
-    ) -> InferenceEvent:
+    def log(self, subject: Subject, bill: Bill) -> None:
+        """Log one event per attempt. It takes as long as all the rest of us: call it when the caller has the answer."""
+        cold_start, self._cold_start = self._cold_start, False
+        for charge in bill.charges:
+            log.info(orjson.dumps(self._event(subject, charge, cold_start=cold_start)).decode())
+
+    def _event(self, subject: Subject, charge: Charge, *, cold_start: bool) -> InferenceEvent:
+        attempt, usage, cost = charge.attempt, charge.usage, charge.cost_usd
         ended_at = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
         first_token_at = attempt.first_token_at
         return InferenceEvent(
@@ -151,7 +165,7 @@ class Recorder:
             output_tokens=usage.output_tokens,
             cached_tokens=usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            estimated=estimated,
+            estimated=charge.estimated,
             cost_micro_usd=None if cost is None else round(cost * 1_000_000),
             cost_unknown=cost is None,
             fallback_from=attempt.fallback_from,

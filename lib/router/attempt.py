@@ -21,7 +21,8 @@ class Policy:
     """How long to wait and what to do about failures; times in seconds.
 
     `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`: when a second provider
-    is started beside a silent first; None is never. `can_reset`: the caller can take back what was delivered.
+    is started beside a silent first; None is never. `hedge_adapts`: rather when the first is silent for longer than it
+    usually is, as soon as enough is known of it (hedge.py). `can_reset`: the caller can take back what was delivered.
     `can_splice`: the answer is text, not JSON or a tool call. `honour_retry_after`: the provider itself is tried again,
     when it says or after a moment, before the next one is; for callers to whom the provider matters more than time.
     """
@@ -31,6 +32,7 @@ class Policy:
     patience_s: float = 60.0
     total_s: float = 280.0
     hedge_s: float | None = None
+    hedge_adapts: bool = False
     on_interrupt: OnInterrupt = "continue"
     can_reset: bool = False
     can_splice: bool = True

@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
 PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
+    "lib/router/hedge.py",
     "lib/providers/sse.py",
     "lib/providers/catalog.py",
     "lib/errors.py",

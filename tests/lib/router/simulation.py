@@ -128,6 +128,7 @@ class World:
         """One of the ways in which a caller may want it."""
         return Policy(
             hedge_s=self.chance.choice((None, 0.5, 2.0)),
+            hedge_adapts=self.chance.random() < 0.3,
             on_interrupt=self.chance.choice(("continue", "continue", "restart", "error")),
             can_reset=self.chance.random() < 0.4,
             can_splice=self.chance.random() < 0.8,

@@ -111,8 +111,8 @@ class Parameters:
     hedge: Literal["off", "auto"] | int = _parameter(
         "off",
         Delay(Whole(50, 60_000)),
-        "When a second provider is asked beside a first that is still silent; `auto`: after half of "
-        "`first_token_budget_ms`.",
+        "When a second provider is asked beside a first that is still silent, in milliseconds; `auto`: when it is "
+        "silent for longer than it usually is, and until that is known after half of `first_token_budget_ms`.",
     )
     honour_retry_after: bool = _parameter(
         default=False,

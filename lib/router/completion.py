@@ -7,6 +7,7 @@ so every order of events can be replayed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from lib.errors import (
     BrokenStream,
@@ -45,7 +46,7 @@ from lib.router.attempt import (
 from lib.router.health import Health
 from lib.router.plan import Candidate
 from lib.router.recovery import Seam, Unproven, joined
-from lib.router.told import interrupted, invalid_object, rejection, truncated_call
+from lib.router.told import exhausted, interrupted, invalid_object, rejection, truncated_call
 from lib.router.tool_calls import ToolCalls
 
 RECOVERIES = 3
@@ -57,8 +58,6 @@ LONGEST_WAIT_S = 10.0
 LONGEST_REST_S = 120.0
 CONFIG_REST_S = 60.0
 """After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
-LONGEST_TOLD_S = 3600.0
-"""What a caller is told at most, whatever a provider says."""
 CUT_SHORT = ("length", "content_filter")
 """Reasons to end before the answer did: the same question would be cut short again."""
 
@@ -422,10 +421,5 @@ class Completion:
         self._health.of(attempt.candidate).abandoned(attempt.probe)
 
     def _exhausted(self, now: float) -> NoProvider:
-        failed = [attempt for attempt in self.attempts if attempt.error_code is not None]
-        tried = ", ".join(f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in failed)
-        rests = [self._health.of(candidate).resting_s(now) for candidate in self._plan]
-        waits = [*self._retry_after_s, *(rest for rest in rests if 0 < rest < float("inf"))]
-        wait = int(min(*waits, LONGEST_TOLD_S)) + 1 if waits else None
-        detail = f"tried {tried}" if tried else "all rest after failures"
-        return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
+        rests = (self._health.of(candidate).resting_s(now) for candidate in self._plan)
+        return exhausted(self.attempts, [*self._retry_after_s, *(rest for rest in rests if 0 < rest < inf)])

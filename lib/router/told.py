@@ -1,6 +1,8 @@
-"""What the caller is told of an answer that it does not get, in our words."""
+"""What a caller is told when there is no answer, or half of one: in our words, whatever a provider said."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from lib.errors import (
     AppError,
@@ -9,14 +11,29 @@ from lib.errors import (
     Interrupted,
     InvalidObject,
     InvalidRequest,
+    NoProvider,
     ProviderError,
     RequestRejected,
     TimedOut,
 )
+from lib.router.attempt import Attempt
+
+LONGEST_TOLD_S = 3600.0
+"""What a caller is told at most of when to come back."""
+
+
+def exhausted(attempts: Sequence[Attempt], waits_s: Sequence[float]) -> NoProvider:
+    """Nobody is left to ask; `waits_s` are the seconds after which one of them might be."""
+    tried = ", ".join(
+        f"{attempt.candidate.provider} ({attempt.error_code})" for attempt in attempts if attempt.error_code is not None
+    )
+    wait = int(min(*waits_s, LONGEST_TOLD_S)) + 1 if waits_s else None
+    detail = f"tried {tried}" if tried else "all rest after failures"
+    return NoProvider(f"No provider could answer; {detail}.", retry_after_s=wait)
 
 
 def interrupted(error: ProviderError | None) -> AppError:
-    """The answer broke off and can't be continued."""
+    """The answer broke off and can't be mended."""
     code = "stream_timeout" if isinstance(error, TimedOut) else Interrupted.code
     return Interrupted("The provider broke off in the middle of its answer.", code=code)
 
@@ -33,7 +50,7 @@ def invalid_object() -> AppError:
 
 
 def rejection(error: RequestRejected) -> InvalidRequest:
-    """The caller's own doing."""
+    """The caller's own doing, in our words."""
     if isinstance(error, ContextTooLong):
         return InvalidRequest("The conversation is longer than the model can read.", code=error.code)
     if isinstance(error, ContentRefused):

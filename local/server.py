@@ -156,7 +156,7 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         app = App(environment.load())
         if os.environ.get("EDGE_CONFIG") == connection_string(port):
             notes["edge config"] = f"edit {items}/*.json"
-        site = Site(ROOT, app, {**endpoints(Files(items), app), **supabase})
+        site = Site(ROOT, app, {**endpoints(Files(items)), **supabase})
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),

@@ -52,6 +52,7 @@ class App:
         self,
         settings: Settings,
         rows: tuple[Row, ...] = ROWS,
+        *,
         policy: Policy | None = None,
         health: Health | None = None,
     ) -> None:

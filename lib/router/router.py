@@ -170,6 +170,7 @@ class _Drive:
             request = replace(request, reasoning_effort=candidate.reasoning_effort)
         if action.habit is not None:
             request = continuation(request, action.delivered, action.habit)
+        if request is not self._request:
             action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 

@@ -112,11 +112,14 @@ def test_the_next_run_has_the_same_operator(project: Project, loop: LoopThread, 
 
 def test_make_run_prints_it(start: Start) -> None:
     """`make run` prints a link that works, on its output alone."""
-    server = start().ready()
-    while (found := re.search(r"http://localhost:\d+/operator\?token=\S{43}", server.output)) is None:
-        assert server.process.poll() is None, server.output
-        threading.Event().wait(0.05)
-    answer = httpx.get(found[0])
-    assert httpx.get(f"{server.url}/api/session", cookies=dict(answer.cookies)).json()["role"] == "operator"
-    kept = [file for file in (ROOT / ".local").rglob("*.log") if found[0][-43:] in file.read_text(errors="replace")]
+    server = start()
+    assert server.process.stdout is not None
+    lines = iter(server.process.stdout.readline, "")
+    (link,) = next(
+        found for line in lines if (found := re.findall(r"http://localhost:\d+/operator\?token=\S{43}", line))
+    )
+    answer = httpx.get(link, timeout=30)
+    session = f"{link.partition(PATH)[0]}/api/session"
+    assert httpx.get(session, cookies=dict(answer.cookies), timeout=30).json()["role"] == "operator"
+    kept = [file for file in (ROOT / ".local").rglob("*.log") if link[-43:] in file.read_text(errors="replace")]
     assert kept == []

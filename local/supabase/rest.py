@@ -20,7 +20,8 @@ from local.supabase.access import Access
 from local.supabase.answers import HANDLERS, JSON, TooLarge, answer, body, is_list, is_object, not_supported
 from local.supabase.catalog import Table
 from local.supabase.database import Connection, Database
-from local.supabase.query import Preferences, Query, QueryError, parse, preferences
+from local.supabase.preferences import Preferences, preferences
+from local.supabase.query import Query, QueryError, parse
 from local.supabase.statements import SCHEMA, Function, Statement
 from local.supabase.tokens import TokenError
 
@@ -160,9 +161,12 @@ class _Rest:
                 function = _chosen(name, functions, names := list(_object(content)))
             else:
                 known = {argument for function in functions for argument in function.arguments}
+                names = [key for key, _ in parameters if key in known]
+                if len(set(names)) < len(names):
+                    raise QueryError("An argument is given twice")
                 arguments = {key: value for key, value in parameters if key in known}
                 parameters = [(key, value) for key, value in parameters if key not in known]
-                function = _chosen(name, functions, names := list(arguments))
+                function = _chosen(name, functions, names)
             rows = function.returns_rows
             allowed = ("select", "order", "limit", "offset") if rows else ("limit", "offset")
             query = wanted.ranged(parse(parameters, allowed=allowed, filters=rows))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from tests.fakes.auth import FakeAuth
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Vendor
 from tests.fakes.web import told
-from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, SECRET, Project, served
+from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, SECRET, Clock, Project, served
 
 SESSION = "/api/session"
 
@@ -68,7 +67,7 @@ def project(postgres: Postgres, loop: LoopThread, tmp_path_factory: pytest.TempP
     """A gateway for the tests of this module."""
     with (
         copied(postgres, f"account_{uuid4().hex}") as database,
-        served(database, tmp_path_factory.mktemp("gateway"), loop, time.time) as running,
+        served(database, tmp_path_factory.mktemp("gateway"), loop, Clock()) as running,
     ):
         yield running
 
@@ -368,7 +367,7 @@ def test_a_session_outlasts_its_key(serve: Serve, auth: FakeAuth) -> None:
 def test_session_that_does_not_hold(serve: Serve, auth: FakeAuth, value: str) -> None:
     """It is refused once and taken back, so that the next request is a guest's; nobody is made a guest unawares."""
     url = serve({**ACCESS, **supabase(auth.url)})
-    headers = {"cookie": f"{SESSION_COOKIE}={value}".encode()}
+    headers = {b"cookie": f"{SESSION_COOKIE}={value}".encode()}
     answer = httpx.get(f"{url}{SESSION}", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "session_expired")
     morsel = SimpleCookie(answer.headers["set-cookie"])[SESSION_COOKIE]

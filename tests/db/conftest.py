@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -50,6 +51,13 @@ class Session:
             "create or replace function private.now() returns timestamptz language sql volatile set search_path = '' "
             f"as $$ select timestamptz '{now.isoformat()}' $$"
         )
+
+
+def wait_until_blocked(session: Session, thread: threading.Thread) -> None:
+    """Return when another session of this database waits for a lock, in that thread."""
+    query = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while not session.value(query):
+        assert thread.is_alive(), "it did not wait for anything"
 
 
 @pytest.fixture(scope="session")

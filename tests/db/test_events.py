@@ -12,7 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.database import Database
-from tests.db.conftest import Session
+from tests.db.conftest import Session, wait_until_blocked
 
 TODAY = datetime(2027, 3, 10, 23, 59, 59, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -213,6 +213,25 @@ def test_writers_do_not_wait_for_a_new_partition(database: Database, committed: 
             maker.execute("select public.ensure_event_partitions(15)")
             assert record(Session(writer), event())["inserted"] == 1
     assert committed.value(PLACES) == "inference_events_20270310"
+
+
+def test_an_event_that_comes_in_meanwhile_is_moved_as_well(database: Database, committed: Session) -> None:
+    """One that is being written into the net while its partition is made: waited for, then taken along."""
+    committed.set_clock(TODAY)
+    committed.rows("alter function private.add_event_partition set lock_timeout = '30s'")
+    answers: list[dict[str, Any]] = []
+
+    def ensure() -> None:
+        with database.connect() as connection:
+            answers.append(Session(connection).call("ensure_event_partitions"))
+
+    maker = threading.Thread(target=ensure)
+    with database.connect() as writer, writer.transaction():
+        record(Session(writer), event(TODAY - DAY))  # whose partition is the first to be made
+        maker.start()
+        wait_until_blocked(committed, maker)
+    maker.join()
+    assert [(answer["moved"], answer["left_in_default"]) for answer in answers] == [(1, 0)]
 
 
 def test_a_partition_that_must_wait_gives_up(database: Database, committed: Session) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import Database
-from tests.db.conftest import Session
+from tests.db.conftest import Session, wait_until_blocked
 
 NOON = datetime(2027, 3, 10, 12, 0, 30, tzinfo=UTC)
 ALICE, BOB = uuid4(), uuid4()
@@ -223,6 +223,28 @@ def test_expiry_of_many_callers_and_days_at_once(free: Session) -> None:
     )
     assert free.call("expire_reservations") == 3
     assert free.value("select sum(reserved_microusd) from public.usage_counters") == 0
+
+
+def test_two_expiries_at_once(database: Database, committed: Session) -> None:
+    """What one is giving back, the other leaves alone."""
+    committed.set_clock(NOON)
+    for _ in range(3):
+        reserve(committed, 5, lifetime_s=60)
+    committed.set_clock(NOON + timedelta(minutes=1))
+    expired: list[int] = []
+
+    def expire() -> None:
+        with database.connect() as connection:
+            expired.append(Session(connection).call("expire_reservations"))
+
+    second = threading.Thread(target=expire)
+    with database.connect() as connection, connection.transaction():
+        expired.append(Session(connection).call("expire_reservations", limit=2))
+        second.start()
+        wait_until_blocked(committed, second)
+    second.join()
+    assert expired == [2, 1]
+    assert counted(committed, "total") == (3, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_users_see_their_own_rows(project: Project, data: Data) -> None:
 
     async def work() -> list[list[str]]:
         server = await data.supabase.as_server()
-        await run(server.table("assets").insert(rows).execute())  # pyright: ignore[reportArgumentType] - its JSON type is invariant
+        await run(server.table("assets").insert(rows).execute())
         seen: list[list[str]] = []
         for client in [*[await data.supabase.as_user(token(user)) for user in users], server]:
             answer: Any = await run(client.table("assets").select("path").execute())
@@ -164,7 +164,7 @@ def test_rows_of_an_owner(project: Project, data: Data) -> None:
 
     async def work() -> list[dict[str, Any]]:
         server = await data.supabase.as_server()
-        await run(server.table("assets").insert([asset(mine), asset(theirs), asset(mine)]).execute())  # pyright: ignore[reportArgumentType] - its JSON type is invariant
+        await run(server.table("assets").insert([asset(mine), asset(theirs), asset(mine)]).execute())
         return await data.supabase.rows_of(mine, "assets", "user_id")
 
     assert data.run(work) == [{"user_id": mine}] * 2

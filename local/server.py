@@ -35,6 +35,7 @@ from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.engine import Engine, EngineError
 from local.migrations import MigrationError
 from local.on_demand import OnDemand
+from local.operator_link import PATH, OperatorLink
 from local.postgres import Postgres, PostgresError
 from local.report import ENV_FILES, ROOT, lines, load_env_files
 from local.supabase.gateway import gateway
@@ -156,7 +157,9 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         app = App(environment.load())
         if os.environ.get("EDGE_CONFIG") == connection_string(port):
             notes["edge config"] = f"edit {items}/*.json"
-        site = Site(ROOT, app, {**endpoints(Files(items)), **supabase})
+        operator = OperatorLink(app) if supabase else None
+        beside = {**endpoints(Files(items)), **supabase, **({PATH: operator} if operator else {})}
+        site = Site(ROOT, app, beside)
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),
@@ -169,6 +172,8 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
         print(banner(app.settings, notes, port), flush=True)
+        if operator is not None:
+            print(f"  operator, once, within an hour: {operator.url(port)}\n", flush=True)
         await server.serve(sockets=[listener])
 
 

@@ -21,7 +21,7 @@ async def flags(call: Call) -> Response:
     `new StatsigClient(key, values.user)`, `dataAdapter.setData(text)` and `initializeSync()` start the client from it
     without a call to Statsig. `parameters` is ours: the public ones of the runtime parameters.
     """
-    caller = call.app.access.identify(call.request)
+    caller = await call.app.auth.identify(call.request)
     values = await call.app.flags.client_values(caller.id, caller.traits, stable_id(call.request))
     parameters: dict[str, object] = {}
     body = orjson.dumps({**values, "parameters": parameters})

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from lib.app import current
 from lib.errors import FieldError, Forbidden, InvalidRequest, MethodNotAllowed
-from lib.http.access import Caller
+from lib.http.auth import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
 from lib.http.generation import Form, Generation, wanted_form
@@ -22,7 +22,7 @@ from lib.telemetry.events import Subject
 
 async def generate(call: Call) -> Response:
     """Answer as JSON, plain text or the AI SDK's UI message stream (see wanted_form)."""
-    caller = call.app.access.identify(call.request)
+    caller = await call.app.auth.identify(call.request)
     body = read_generate_request(call.json())
     request = body.chat()
     request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))

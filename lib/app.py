@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ from lib import settings as environment
 from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
+from lib.data.accounts import Accounts
+from lib.data.supabase import Supabase
+from lib.data.tokens import Tokens
 from lib.exchange import Exchange
-from lib.http.access import Access
+from lib.http.auth import Auth, Users
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
@@ -62,9 +66,19 @@ class App:
             logging.getLogger(name).setLevel(logging.WARNING)
 
     @cached_property
-    def access(self) -> Access:
+    def auth(self) -> Auth:
         """Who is calling."""
-        return Access(self.settings)
+        access = self.settings.supabase
+        if access is None or self.supabase is None:
+            return Auth(self.settings)
+        users = Users(Tokens(access, self.exchange), Accounts(access, self.exchange), self.supabase.rpc, time.time)
+        return Auth(self.settings, users)
+
+    @cached_property
+    def supabase(self) -> Supabase | None:
+        """Rows and files; None without a Supabase project."""
+        access = self.settings.supabase
+        return None if access is None else Supabase(access, self.exchange, self.http)
 
     @cached_property
     def exchange(self) -> Exchange:

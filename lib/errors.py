@@ -7,11 +7,15 @@ AppError                      what a caller is told: status, code, message
 ├── Forbidden            403  known, but may not
 ├── NotFound             404
 ├── MethodNotAllowed     405
+├── Conflict             409  it is so already, or somebody else's
 ├── PayloadTooLarge      413
 ├── UnsupportedMediaType 415
 ├── Interrupted          502  the answer broke off after its first token
 ├── InvalidObject        502  the answer is not the JSON that was asked for
-└── NoProvider           503  no provider could answer
+├── NoProvider           503  no provider could answer
+├── NotConfigured        503  the part is off; the message names the variables
+└── Unavailable          503  a service that this takes gives no answer now
+    └── DataFailed            of rows and files: `reason` says why, to us alone
 
 ProviderError                 what an adapter saw; the router decides what follows from it
 ├── ConnectionFailed          no connection, or lost before the answer began
@@ -103,6 +107,12 @@ class MethodNotAllowed(AppError):
     status, code = 405, "method_not_allowed"
 
 
+class Conflict(AppError):
+    """What is asked for is so already, or belongs to somebody else."""
+
+    status, code = 409, "conflict"
+
+
 class PayloadTooLarge(AppError):
     """The body is larger than the edge takes."""
 
@@ -131,6 +141,30 @@ class NoProvider(AppError):
     """No provider could answer."""
 
     status, code = 503, "no_provider_available"
+
+
+class NotConfigured(AppError):
+    """The part that this takes is off; the message names the variables that turn it on."""
+
+    status, code = 503, "not_configured"
+
+
+class Unavailable(AppError):
+    """A service that this takes gives no answer now."""
+
+    status, code = 503, "unavailable"
+
+
+class DataFailed(Unavailable):
+    """The database or the file store did not do what it was asked.
+
+    `reason` is for decisions and logs, never for callers: the SQLSTATE, PostgREST's or Storage's code, or `timeout`,
+    `connection_failed`. What they wrote is not kept: it may repeat a row.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The database gives no answer now.", code="data_unavailable")
+        self.reason = reason
 
 
 class ProviderError(Exception):

@@ -55,6 +55,16 @@ class StoreAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class SupabaseAccess:
+    """How to reach a Supabase project. `jwt_secret` is for projects whose tokens are still signed with it (HS256)."""
+
+    url: str
+    secret_key: str = field(repr=False)
+    publishable_key: str = field(repr=False)
+    jwt_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of the product: on, or off with the variables that would turn it on. Names only, never a value."""
 
@@ -67,6 +77,9 @@ class Part:
 VERCEL_API_URL = "https://api.vercel.com"
 STATSIG_API_URL = "https://statsigapi.net"
 STATSIG_CDN_URL = "https://api.statsigcdn.com"
+SUPABASE_VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY")
+LEGACY_NAMES = {"SUPABASE_SECRET_KEY": "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_PUBLISHABLE_KEY": "SUPABASE_ANON_KEY"}
+"""Supabase's keys of old, by the names of those that take their place: accepted, with a warning."""
 TIERS = {"production": "production", "preview": "staging"}
 """Vercel's environments by the names that Statsig gives them."""
 
@@ -153,6 +166,43 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("STATSIG_API_URL", "url", f"Statsig's API, for events; default {STATSIG_API_URL}.", "statsig"),
     Variable("STATSIG_CDN_URL", "url", f"Statsig's CDN, for flags; default {STATSIG_CDN_URL}.", "statsig"),
+    Variable(
+        "SUPABASE_URL",
+        "url",
+        "The Supabase project: accounts, rows and files. With its two keys it takes the embedded one's place.",
+        "supabase",
+        "https://abcdefghijklmnopqrst.supabase.co",
+    ),
+    Variable(
+        "SUPABASE_SECRET_KEY",
+        "secret",
+        "The project's secret key, sb_secret_…: the server's own, past every policy.",
+        "supabase",
+    ),
+    Variable(
+        "SUPABASE_PUBLISHABLE_KEY",
+        "text",
+        "The project's publishable key, sb_publishable_…: users read with it and their own token, under the policies.",
+        "supabase",
+    ),
+    Variable(
+        "SUPABASE_SERVICE_ROLE_KEY",
+        "secret",
+        "The legacy form of SUPABASE_SECRET_KEY; used where that is not set.",
+        "supabase",
+    ),
+    Variable(
+        "SUPABASE_ANON_KEY",
+        "text",
+        "The legacy form of SUPABASE_PUBLISHABLE_KEY; used where that is not set.",
+        "supabase",
+    ),
+    Variable(
+        "SUPABASE_JWT_SECRET",
+        "secret",
+        "Only for projects whose access tokens are still signed with it (HS256). Others are checked by public keys.",
+        "supabase",
+    ),
 )
 
 
@@ -179,6 +229,9 @@ class Settings:
     statsig_secret: str | None = field(default=None, repr=False)
     statsig_api_url: str = STATSIG_API_URL
     statsig_cdn_url: str = STATSIG_CDN_URL
+    supabase: SupabaseAccess | None = None
+    legacy: tuple[str, ...] = ()
+    """Variables in use that Supabase is about to retire."""
     tier: str = "development"
     region: str | None = None
     deployment: str | None = None
@@ -236,6 +289,8 @@ def from_environ(
     parts.append(Part("edge config", bool(stores), ("EDGE_CONFIG",), "flags and parameters without a redeploy"))
     statsig_secret = reader.secret("STATSIG_SERVER_SECRET")
     parts.append(Part("statsig", statsig_secret is not None, ("STATSIG_SERVER_SECRET",), "events and exposures"))
+    supabase, legacy = reader.supabase()
+    parts.append(Part("supabase", supabase is not None, SUPABASE_VARIABLES, "accounts, rows and files"))
     return Settings(
         vendors=vendors,
         embedders=embedders,
@@ -254,6 +309,8 @@ def from_environ(
         statsig_secret=statsig_secret,
         statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
         statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
+        supabase=supabase,
+        legacy=legacy,
         tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
@@ -366,6 +423,21 @@ class _Reader:
             if found:
                 stores.setdefault(found[0].url, found[0])
         return tuple(stores.values())
+
+    def supabase(self) -> tuple[SupabaseAccess | None, tuple[str, ...]]:
+        """The project, where all of it is set; and the legacy names by which a key of it was found."""
+        url = self.url("SUPABASE_URL")
+        keys: list[str] = []
+        legacy: list[str] = []
+        for name, old in LEGACY_NAMES.items():
+            key = self.secret(name)
+            if key is None and name not in self.malformed and (key := self.secret(old)) is not None:
+                legacy.append(old)
+            keys += [key] if key is not None else []
+        jwt_secret = self.secret("SUPABASE_JWT_SECRET", at_least=MIN_SECRET_CHARACTERS)
+        if url is None or len(keys) < len(LEGACY_NAMES):
+            return None, tuple(legacy)
+        return SupabaseAccess(url, keys[0], keys[1], jwt_secret), tuple(legacy)
 
     def _store(self, name: str) -> StoreAccess | None:
         value = self.text(name)

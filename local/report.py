@@ -20,6 +20,7 @@ ENV_FILES = (ROOT / ".env.local", ROOT / ".env")
 """Read by `make run` and `make doctor`, the first winning; the real environment wins over both."""
 
 
+LEGACY_NOTE = "make an sb_ key in the project's settings and set SUPABASE_SECRET_KEY or SUPABASE_PUBLISHABLE_KEY"
 METERED = {"edge-config.vercel.com", "global-config.vercel.com"}
 HOBBY_READS = 100_000
 """Reads of an Edge Config that are included in a month."""
@@ -49,6 +50,7 @@ def lines(settings: Settings, notes: Mapping[str, str]) -> list[str]:
     reads = _reads(settings)
     if reads is not None:
         out.append(f"  note {reads}")
+    out += [f"  note {name} is a legacy key: {LEGACY_NOTE}" for name in settings.legacy]
     out += [f"  bad  {name} {why}" for name, why in settings.malformed.items()]
     out += [f"  bad  {name} would put a secret into the browser's files: rename it" for name in settings.exposed]
     return out
@@ -79,7 +81,7 @@ def doctor(settings: Settings) -> int:
     problems: list[str] = []
     if is_wrong:
         problems.append("Something is malformed or exposed: see 'bad' above.")
-    if not settings.api_keys and not settings.allow_anonymous:
+    if not settings.api_keys and not settings.allow_anonymous and settings.supabase is None:
         problems.append(
             "Deployed like this, nobody may call: each request is answered 401 (`make run` lets guests in)."
         )

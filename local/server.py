@@ -35,6 +35,7 @@ from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.engine import Engine, EngineError
 from local.migrations import MigrationError
 from local.on_demand import OnDemand
+from local.operator_link import PATH, OperatorLink
 from local.postgres import Postgres, PostgresError
 from local.report import ENV_FILES, ROOT, lines, load_env_files
 from local.supabase.gateway import gateway
@@ -154,7 +155,9 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         notes = await _start_engines(engines)
         supabase = await _start_supabase(engines, port, notes)
         app = App(environment.load())
-        site = Site(ROOT, app, {**endpoints(Files(FOLDER), app), **supabase})
+        operator = OperatorLink(app) if supabase else None
+        beside = {**endpoints(Files(FOLDER), app), **supabase, **({PATH: operator} if operator else {})}
+        site = Site(ROOT, app, beside)
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),
@@ -167,6 +170,8 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
         print(banner(app.settings, notes, port), flush=True)
+        if operator is not None:
+            print(f"  operator, once, within an hour: {operator.url(port)}\n", flush=True)
         await server.serve(sockets=[listener])
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
 SDKS = {
     *("openai", "groq", "httpx", "httpx2", "httpx_aiohttp", "aiohttp", "genai_prices", "fal_client", "elevenlabs"),
-    *("supabase", "github", "statsig", "statsig_python_core", "re2"),
+    *("supabase", "github", "statsig", "statsig_python_core", "re2", "jwt"),
 }
 CLOCKS_AND_CHANCE = {"asyncio", "time", "datetime", "random", "secrets", "os", "socket", "threading", "logging"}
 
@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.attempt",
         "lib.router.plan",
     },
+    "lib.data": {"lib.errors", "lib.exchange", "lib.settings"},
     "lib.http": {"lib"},
 }
 PURE = [

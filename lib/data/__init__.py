@@ -1,0 +1,1 @@
+"""Supabase: accounts, rows and files."""

@@ -23,8 +23,8 @@ async def flags(call: Call) -> Response:
     """
     caller = await call.app.auth.identify(call.request)
     values = await call.app.flags.client_values(caller.id, caller.traits, stable_id(call.request))
-    parameters: dict[str, object] = {}
-    body = orjson.dumps({**values, "parameters": parameters})
+    parameters = await call.app.parameters_for(caller)
+    body = orjson.dumps({**values, "parameters": parameters.public()})
     response = Response(body, media_type="application/json", headers={"cache-control": "private, no-store"})
     if caller.set_cookie is not None:
         response.headers.append("set-cookie", caller.set_cookie)

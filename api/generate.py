@@ -24,11 +24,18 @@ async def generate(call: Call) -> Response:
     """Answer as JSON, plain text or the AI SDK's UI message stream (see wanted_form)."""
     caller = await call.app.auth.identify(call.request)
     body = read_generate_request(call.json())
-    request = body.chat()
-    request = replace(request, conversation=conversation_of(caller.id, body.id, request.messages))
     flag = await call.app.flags.provider(caller.id, caller.traits)
+    parameters = await call.app.parameters_for(caller, body.parameters())
+    request = body.chat()
+    request = replace(
+        request,
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        max_tokens=parameters.max_tokens,
+        conversation=conversation_of(caller.id, body.id, request.messages),
+    )
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
-    context = await context_of(call, body, caller, form)
+    context = await context_of(call, body, caller, form, call.app.policy_for(parameters))
     if context.choice != Choice():
         flag = flag.not_applied()
     answer = call.app.router.get_completion(flag, request, context)
@@ -56,12 +63,12 @@ async def resume(call: Call) -> Response:
     return Response(status_code=204)
 
 
-async def context_of(call: Call, body: GenerateRequest, caller: Caller, form: Form) -> Context:
+async def context_of(call: Call, body: GenerateRequest, caller: Caller, form: Form, usual: Policy) -> Context:
     """What the router has to know. Raises InvalidRequest for a bad schema, or tools where the form has no calls."""
     if form == "text" and body.may_call_tools:
         message = "A call of a tool can't be told in plain text: ask for JSON or the UI message stream."
         raise InvalidRequest(message, errors=(FieldError("tools", "not in plain text"),))
-    context = Context(choice(body, caller), policy(call.app.policy, body, form), call.ends_at)
+    context = Context(choice(body, caller), policy(usual, body, form), call.ends_at)
     if body.response_format is None:
         return context
     return replace(context, check=await asyncio.to_thread(body.answer_check))

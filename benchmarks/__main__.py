@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import chunks, imports, latency
+from benchmarks import chunks, control, flags, imports, latency
 
-for module in (latency, chunks, imports):
+for module in (latency, chunks, flags, control, imports):
     print(f"{module.measure()}\n", flush=True)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from lib import settings as environment
 from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
+from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
 from lib.data.accounts import Accounts
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
-from lib.http.auth import Auth, Users
+from lib.http.auth import Auth, Caller, Users
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
@@ -50,6 +52,7 @@ class App:
         self,
         settings: Settings,
         rows: tuple[Row, ...] = ROWS,
+        *,
         policy: Policy | None = None,
         health: Health | None = None,
         embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
@@ -133,6 +136,36 @@ class App:
             )
             sources.append(network)
         return sources
+
+    @cached_property
+    def parameters(self) -> Resolver:
+        """What steers answers; without another source, the policy that the app was given."""
+        policy = self.policy
+        defaults = Parameters(
+            fallback_order=policy.fallback_order,
+            first_token_budget_ms=round(policy.first_token_s * 1000),
+            hedge="off" if policy.hedge_s is None else round(policy.hedge_s * 1000),
+            honour_retry_after=policy.honour_retry_after,
+        )
+        return Resolver(self.settings.experimentation_item, defaults)
+
+    async def parameters_for(self, caller: Caller, request: Mapping[str, object] = NOTHING) -> Parameters:
+        """The parameters of one request; `request` holds those that it sets itself."""
+        snapshot = await self.edge_config.snapshot()
+        context = {"environment": self.settings.environment, "user": {"id": caller.id, **caller.traits}}
+        return self.parameters.resolve(snapshot.items, context, request)
+
+    def policy_for(self, parameters: Parameters) -> Policy:
+        """The operator's part of the policy, as the parameters have it."""
+        return replace(
+            self.policy,
+            first_token_s=parameters.first_token_budget_ms / 1000,
+            hedge_s=parameters.hedge_s,
+            honour_retry_after=parameters.honour_retry_after,
+            fallback_order=parameters.fallback_order,
+            fast_model=parameters.fast_model,
+            strong_model=parameters.strong_model,
+        )
 
     @cached_property
     def router(self) -> Router:

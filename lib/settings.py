@@ -115,7 +115,8 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable(
         "FEATURE_AI_PROVIDER",
         "text",
-        "Which provider answers first: a provider's name, or provider/model. Unset: the first that is on.",
+        "Which provider answers first where no flag decides: a provider's name, or provider/model. Unset: the first "
+        "that is on.",
         "text",
         "groq/openai/gpt-oss-120b",
     ),
@@ -233,6 +234,8 @@ class Settings:
     legacy: tuple[str, ...] = ()
     """Variables in use that Supabase is about to retire."""
     tier: str = "development"
+    environment: str = "development"
+    """Vercel's word for it: production, preview or development."""
     region: str | None = None
     deployment: str | None = None
 
@@ -312,6 +315,7 @@ def from_environ(
         supabase=supabase,
         legacy=legacy,
         tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
+        environment=reader.text("VERCEL_ENV") or "development",
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,

@@ -76,7 +76,10 @@ def _why_off(part: Part, settings: Settings) -> str:
 
 def doctor(settings: Settings) -> int:
     """Print what to know of an environment; return 1 where something is wrong with it, else 0."""
-    print("\n".join(lines(settings, {"local": "embedded: `make run` starts it"})))
+    notes = {"local": "embedded: `make run` starts it"}
+    if not settings.stores:
+        notes["edge config"] = "`make run` serves one; a deployment needs EDGE_CONFIG"
+    print("\n".join(lines(settings, notes)))
     is_wrong = bool(settings.malformed or settings.exposed)
     problems: list[str] = []
     if is_wrong:

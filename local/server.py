@@ -142,7 +142,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def main(port: int, env_files: tuple[Path, ...]) -> None:
+async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> None:
     """Serve until SIGINT or SIGTERM. Raises SystemExit with a message where it can't start."""
     listener = _listen(port)
     port = listener.getsockname()[1]
@@ -155,8 +155,10 @@ async def main(port: int, env_files: tuple[Path, ...]) -> None:
         notes = await _start_engines(engines)
         supabase = await _start_supabase(engines, port, notes)
         app = App(environment.load())
+        if os.environ.get("EDGE_CONFIG") == connection_string(port):
+            notes["edge config"] = f"edit {items}/*.json"
         operator = OperatorLink(app) if supabase else None
-        beside = {**endpoints(Files(FOLDER), app), **supabase, **({PATH: operator} if operator else {})}
+        beside = {**endpoints(Files(items), app), **supabase, **({PATH: operator} if operator else {})}
         site = Site(ROOT, app, beside)
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
@@ -263,7 +265,8 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--port", type=int, default=DEFAULT_PORT)
     arguments.add_argument("--env-file", type=Path, action="append", help="instead of .env.local and .env")
+    arguments.add_argument("--items", type=Path, default=FOLDER, help="folder of the Edge Config's items")
     options = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with suppress(KeyboardInterrupt):
-        asyncio.run(main(options.port, tuple(options.env_file or ENV_FILES)))
+        asyncio.run(main(options.port, tuple(options.env_file or ENV_FILES), options.items))

@@ -10,11 +10,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.conftest import Serve, hosted_over, local_over
-from tests.fakes.vendor import Cut, Gate, Reply, Vendor, chunk, event, failure, usage, words
+from lib.app import App
+from lib.settings import from_environ
+from local.edge_config import FOLDER, Files, endpoints
+from local.server import Site
+from tests.conftest import ACCESS, KEY_HEADER, ROOT, MakeVendor, Serve, Served, hosted_over, local_over
+from tests.fakes.loop import LoopThread
+from tests.fakes.vendor import Cut, Gate, Reply, Vendor, call_piece, calls, chunk, event, failure, usage, words
 from tests.npm import node_with_packages
 
 PACKAGE = Path(__file__).parent / "js"
@@ -36,6 +42,13 @@ SCHEMA = {
     "properties": {"title": {"type": "string"}, "shots": {"type": "array", "items": {"type": "string"}}},
     "required": ["title", "shots"],
 }
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+PARIS = '{"city": "Paris"}'
+TOOLS = {"tools": [WEATHER]}
 
 Seen = dict[str, Any]
 
@@ -355,8 +368,7 @@ def test_chat_may_hold_parts_of_other_kinds(open_page: OpenPage, serve: Serve, v
             "parts": [
                 {"type": "step-start"},
                 {"type": "reasoning", "text": "Hmm", "state": "done"},
-                {"type": "tool-weather", "toolCallId": "c", "state": "output-available", "input": {}, "output": [1]},
-                {"type": "dynamic-tool", "toolName": "t", "toolCallId": "d", "state": "input-available", "input": 1},
+                {"type": "tool-weather", "toolCallId": "c", "state": "input-streaming", "input": {}},
                 {"type": "source-url", "sourceId": "s", "url": "https://example.com"},
                 {"type": "source-document", "sourceId": "s", "mediaType": "text/plain", "title": "A"},
                 {"type": "data-progress", "id": "p", "data": {"percent": 50}},
@@ -368,6 +380,183 @@ def test_chat_may_hold_parts_of_other_kinds(open_page: OpenPage, serve: Serve, v
     page.act("send", {"text": "And now?"})
     assert page.at_rest()["status"] == "ready"
     assert said(vendor) == [("user", "Hi"), ("assistant", "Hello"), ("user", "And now?")]
+
+
+def tool_part(**fields: Any) -> dict[str, Any]:
+    """A call of the weather tool as a page holds it."""
+    return {"type": "tool-weather", "toolCallId": "call_0", "input": {"city": "Paris"}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [({"celsius": 21}, '{"celsius":21}'), ("Sunny", "Sunny"), ({"errorText": "No such city."}, "No such city.")],
+    ids=["object", "text", "error"],
+)
+def test_chat_calls_a_tool(open_page: OpenPage, serve: Serve, make_vendor: MakeVendor, output: Any, told: str) -> None:
+    """A call goes to the page, its result back by itself, and both stand before the answer in one message."""
+    groq = make_vendor()
+    groq.script(calls(("weather", PARIS), text="Let me see."), words("It is ", "sunny."))
+    page = open_page("use_chat", url=serve(hosted_over(groq=groq)), body=TOOLS, outputs={"weather": output})
+    page.act("send", {"text": "The weather in Paris?"})
+    seen = page.at_rest()
+    assert (seen["status"], seen["error"]) == ("ready", None)
+    question, answer = seen["messages"]
+    failed = isinstance(output, dict) and "errorText" in output
+    came_of_it: dict[str, Any] = {"state": "output-available", "output": output}
+    if failed:
+        came_of_it = {"state": "output-error", **output}
+    assert answer["parts"] == [
+        {"type": "step-start"},
+        {"type": "text", "text": "Let me see.", "state": "done"},
+        tool_part(**came_of_it),
+        {"type": "step-start"},
+        {"type": "text", "text": "It is sunny.", "state": "done"},
+    ]
+    assert question["id"] != answer["id"]
+    assert [finish["finishReason"] for finish in seen["finishes"]] == ["tool-calls", "stop"]
+    first, second = (request.body for request in groq.requests)
+    assert first["tools"] == second["tools"] == [WEATHER]
+    user, called, result = second["messages"]
+    assert user == first["messages"][0]
+    assert called["content"] == "Let me see."
+    assert [call["id"] for call in called["tool_calls"]] == ["call_0"]
+    assert json.loads(called["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
+    assert result == {"role": "tool", "tool_call_id": "call_0", "content": told}
+
+
+def test_chat_calls_tools_again_and_again(open_page: OpenPage, serve: Serve, make_vendor: MakeVendor) -> None:
+    """Several calls at once, then one more, then the answer: each result stands behind its call, whatever its id."""
+    groq = make_vendor()
+    groq.script(calls(("weather", PARIS), ("weather", '{"city": "Rome"}')), calls(("time", "{}")), words("Done."))
+    page = open_page("use_chat", url=serve(hosted_over(groq=groq)), body=TOOLS, outputs={"weather": 21, "time": "noon"})
+    page.act("send", {"text": "Hi"})
+    seen = page.at_rest()
+    assert (seen["status"], seen["text"], len(seen["messages"])) == ("ready", "Done.", 2)
+    assert [message["role"] for message in groq.requests[2].body["messages"]] == [
+        *("user", "assistant", "tool", "tool"),
+        *("assistant", "tool"),
+    ]
+    assert said(groq)[2:] == [("tool", "21"), ("tool", "21"), ("assistant", None), ("tool", "noon")]
+
+
+def test_chat_shows_a_call_while_it_is_written(open_page: OpenPage, serve: Serve, make_vendor: MakeVendor) -> None:
+    """A call's input is shown as it grows; the page's tool runs only when the whole answer is there."""
+    groq, between, last = make_vendor(), Gate(), Gate()
+    steps = calls(("weather", PARIS), size=13).steps
+    groq.script(Reply([*steps[:3], between, steps[3], last, *steps[4:]]), words("Sunny."))
+    page = open_page("use_chat", url=serve(hosted_over(groq=groq)), body=TOOLS, outputs={"weather": 21})
+    page.act("send", {"text": "Hi"})
+    page.until(tools=[["tool-weather", "input-streaming", {"city": "Par"}]])
+    between.open()
+    page.until(tools=[["tool-weather", "input-streaming", {"city": "Paris"}]])
+    assert len(groq.requests) == 1
+    last.open()
+    assert page.at_rest()["text"] == "Sunny."
+
+
+@pytest.mark.parametrize("ending", [[Cut()], calls().steps[1:]], ids=["cut", "said to be finished"])
+def test_chat_never_runs_half_a_call(
+    open_page: OpenPage, serve: Serve, make_vendor: MakeVendor, ending: list[Any]
+) -> None:
+    """A call that breaks off is shown to have failed and its tool never runs; the chat goes on afterwards."""
+    groq = make_vendor()
+    half = [event(chunk(call_piece(0, id="call_0", name="weather", arguments='{"city": "Par')))]
+    groq.script(Reply([*half, *ending]), words("Sunny."), words("Bye."))
+    page = open_page("use_chat", url=serve(hosted_over(groq=groq)), body=TOOLS, outputs={"weather": 21})
+    page.act("send", {"text": "Hi"})
+    seen = page.at_rest()
+    assert (seen["status"], len(groq.requests)) == ("error", 1)
+    assert [state for _, state, _ in seen["tools"]] == ["output-error"]
+    assert seen["messages"][-1]["metadata"]["error_code"] == "stream_interrupted"
+    page.act("regenerate")
+    assert page.at_rest()["text"] == "Sunny."
+    page.act("send", {"text": "Thanks"})
+    assert page.at_rest()["text"] == "Bye."
+
+
+def test_chat_goes_on_after_a_failed_call(open_page: OpenPage, serve: Serve, make_vendor: MakeVendor) -> None:
+    """Where the page goes on without asking again, the model is told that the call failed, and made none of it."""
+    groq = make_vendor()
+    groq.script(Reply([event(chunk(call_piece(0, id="call_0", name="weather", arguments='{"city'))), Cut()]))
+    groq.script(words("Never mind."))
+    page = open_page("use_chat", url=serve(hosted_over(groq=groq)), body=TOOLS, outputs={"weather": 21})
+    page.act("send", {"text": "Hi"})
+    page.at_rest()
+    page.act("send", {"text": "So?"})
+    assert page.at_rest()["text"] == "Never mind."
+    _, called, result, _ = groq.requests[1].body["messages"]
+    assert called["tool_calls"][0]["function"] == {"name": "weather", "arguments": "{}"}
+    assert result["content"] == "The provider broke off in the middle of its answer."
+
+
+def test_chat_takes_half_a_call_back(open_page: OpenPage, serve: Serve, make_vendor: MakeVendor) -> None:
+    """A page of AI SDK 7 that says so gets the next vendor's call in place of the half one, and runs only that."""
+    groq, xai = make_vendor(), make_vendor()
+    groq.script(Reply([event(chunk(call_piece(0, id="call_0", name="weather", arguments='{"city": "Par'))), Cut()]))
+    xai.script(calls(("weather", '{"city": "Rome"}')))
+    groq.script(words("Sunny in Rome."))
+    url, body = serve(hosted_over(groq=groq, xai=xai)), {**TOOLS, "ui_stream": "v7"}
+    page = open_page("use_chat", url=url, body=body, outputs={"weather": 21})
+    page.act("send", {"text": "Hi"})
+    seen = page.at_rest()
+    assert (seen["status"], seen["text"]) == ("ready", "Sunny in Rome.")
+    assert seen["tools"] == [["tool-weather", "output-available", {"city": "Rome"}]]
+
+
+CONVERSATIONS: list[list[dict[str, Any]]] = [
+    [
+        {"type": "step-start"},
+        {"type": "reasoning", "text": "Hm"},
+        {"type": "text", "text": "One"},
+        tool_part(state="output-available", output={"celsius": 21, "sky": None}),
+        {"type": "dynamic-tool", "toolName": "time", "toolCallId": "b", "state": "output-available", "output": "noon"},
+        {"type": "step-start"},
+        tool_part(state="output-error", errorText="No such city.", toolCallId="c"),
+        {"type": "text", "text": "Two"},
+        {"type": "step-start"},
+        {"type": "text", "text": "Three"},
+    ],
+    [tool_part(state="input-streaming"), {"type": "text", "text": "Stopped"}],
+    [tool_part(state="output-denied", approval={"id": "1", "approved": False, "reason": "No."})],
+    [tool_part(state="output-available", output=[]), {"type": "source-url", "sourceId": "s", "url": "https://x.y"}],
+]
+
+
+@pytest.mark.parametrize("parts", CONVERSATIONS)
+def test_conversations_reach_the_vendor_as_the_sdk_has_them(
+    node: Node, serve: Serve, vendor: Vendor, parts: list[dict[str, Any]]
+) -> None:
+    """The vendor gets a page's tool calls and results in the order of the SDK's own convertToModelMessages."""
+    asked = {"role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+    messages = [asked, {"id": "m", "role": "assistant", "parts": parts}, asked]
+    expected = [each for message in node.ask("convert", messages) for each in in_openai_style(message)]
+    node.ask("read", {"url": serve(hosted_over(groq=vendor)), "body": {**TOOLS, "messages": messages}})
+    got = vendor.requests[0].body["messages"]
+    for call in (call for message in got for call in message.get("tool_calls", [])):
+        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    assert got == expected
+
+
+def in_openai_style(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """A message of the SDK's for its models, as its providers turn it into OpenAI's wire shape."""
+    if message["role"] == "tool":
+        results = [part for part in message["content"] if part["type"] == "tool-result"]
+        outputs = [part["output"]["value"] for part in results]
+        texts = [output if isinstance(output, str) else json.dumps(output, separators=(",", ":")) for output in outputs]
+        ids = [part["toolCallId"] for part in results]
+        return [{"role": "tool", "tool_call_id": id_, "content": text} for id_, text in zip(ids, texts, strict=True)]
+    texts = [part["text"] for part in message["content"] if part["type"] == "text"]
+    made = [
+        {
+            "id": part["toolCallId"],
+            "type": "function",
+            "function": {"name": part["toolName"], "arguments": part.get("input", {})},
+        }
+        for part in message["content"]
+        if part["type"] == "tool-call"
+    ]
+    said = {"role": message["role"], "content": "\n".join(texts) if texts else None}
+    return [{**said, "tool_calls": made} if made else said]
 
 
 def test_chat_carries_any_text(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None:
@@ -496,6 +685,35 @@ def test_object_notices_a_broken_answer(open_page: OpenPage, serve: Serve, vendo
     assert seen["error"] is not None
 
 
+@pytest.mark.parametrize("answer", ['{"title": 7, "shots": []}', '{"title": "Tea"}', '{"title": "Tea"'])
+def test_object_that_does_not_fit(open_page: OpenPage, serve: Serve, vendor: Vendor, answer: str) -> None:
+    """JSON that does not fit the schema that was asked for is an error to useObject, though it was streamed."""
+    vendor.script(words(answer))
+    page = open_page("use_object", url=serve(local_over(vendor)), schema={})
+    wanted = {"type": "json_schema", "json_schema": {"name": "storyboard", "schema": SCHEMA}}
+    page.act("submit", {"prompt": "A storyboard", "response_format": wanted})
+    seen = page.at_rest()
+    assert seen["error"] is not None
+    assert seen["finishes"] == []
+
+
+def test_object_of_a_model_that_thinks(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None:
+    """What a model thinks before its JSON stays out of useObject's text; any object will do where none is described."""
+    vendor.script(Reply([*THOUGHTS, *words('{"title": "Tea", ', '"shots": []}').steps]))
+    page = open_page("use_object", url=serve(hosted_over(groq=vendor)), schema=SCHEMA)
+    page.act("submit", {"prompt": "A storyboard as JSON", "response_format": {"type": "json_object"}})
+    assert page.at_rest()["finishes"] == [{"object": {"title": "Tea", "shots": []}, "error": None}]
+
+
+def test_object_whose_schema_is_none(open_page: OpenPage, serve: Serve, vendor: Vendor) -> None:
+    """A schema that is none is named in useObject's error, and nothing is asked of the vendor."""
+    page = open_page("use_object", url=serve(local_over(vendor)), schema=SCHEMA)
+    wanted = {"type": "json_schema", "json_schema": {"name": "storyboard", "schema": {"type": "obj"}}}
+    page.act("submit", {"prompt": "A storyboard", "response_format": wanted})
+    assert problem(page.at_rest())["errors"][0]["path"] == "response_format.json_schema.schema.type"
+    assert vendor.requests == []
+
+
 @pytest.mark.parametrize(
     ("reply", "kinds"),
     [
@@ -505,6 +723,8 @@ def test_object_notices_a_broken_answer(open_page: OpenPage, serve: Serve, vendo
         pytest.param(Reply(THOUGHTS), ["reasoning", "error"], id="failure while reasoning"),
         pytest.param(words(HOSTILE), ["text"], id="hostile text"),
         pytest.param(words(), [], id="nothing said"),
+        pytest.param(calls(("weather", PARIS), text="So:"), ["text", "tool-input", "tool-input-available"], id="call"),
+        pytest.param(calls(("weather", PARIS[:9])), ["tool-input", "tool-input-error", "error"], id="half a call"),
     ],
 )
 def test_every_chunk_fits_the_sdks_schema(
@@ -535,3 +755,49 @@ def test_finish_reasons(node: Node, serve: Serve, vendor: Vendor, vendors: str, 
     read = node.ask("read", {"url": serve(local_over(vendor)), "body": {"prompt": "Hi"}})
     assert read["rejected"] == []
     assert read["chunks"][-1]["finishReason"] == sdks
+
+
+@pytest.fixture
+def local_store(loop: LoopThread) -> Iterator[str]:
+    """The URL of a site with the shipped items beside it."""
+    app = App(from_environ(ACCESS))
+    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app)), loop) as site:
+        yield site.url
+
+
+def test_edge_config_of_this_machine(node: Node, local_store: str) -> None:
+    """Vercel's own client reads the Edge Config of `make run` as it reads the genuine one."""
+    connection = f"{local_store}/ecfg_local?token=local"
+    items = Files(FOLDER).items()
+    seen = node.ask("edge_config", {"connection": connection, "key": "statsig-local"})
+    item = items["statsig-local"]
+    assert (seen["id"], seen["all"], seen["some"]) == ("ecfg_local", items, {"statsig-local": item})
+    assert [seen["one"], seen["again"], seen["consistent"], seen["missing"]] == [item, item, item, None]
+    assert (seen["has"], len(seen["digest"])) == ([True, False], 64)
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [("ecfg_local?token=wrong", "Unauthorized"), ("nowhere/ecfg_x?id=x&token=local", "Edge Config not found")],
+)
+def test_edge_config_that_is_none(node: Node, local_store: str, path: str, complaint: str) -> None:
+    """A wrong token and a missing store are told apart."""
+    assert complaint in node.ask("no_edge_config", {"connection": f"{local_store}/{path}"})
+
+
+@pytest.mark.parametrize("stable_id", [None, "device-1"])
+def test_statsig_client_starts_from_our_flags(
+    node: Node, serve: Serve, local_store: str, stable_id: str | None
+) -> None:
+    """Statsig's browser client starts from /api/flags, knows what the server decided, and finds nothing amiss."""
+    environ = {**ACCESS, "EDGE_CONFIG": f"{local_store}/ecfg_local?token=local"}
+    url = f"{serve(environ)}/api/flags" + (f"?stableID={stable_id}" if stable_id else "")
+    flag = {"experiment": "feature_ai_provider", "gate": "groq_r1_v_production"}
+    seen = node.ask("statsig", {"url": url, "headers": KEY_HEADER, **flag})
+    experiment, gate = seen["experiment"], seen["gate"]
+    assert (experiment["reason"], gate["reason"]) == ("Bootstrap:Recognized", "Bootstrap:Recognized")
+    assert seen["unknown"] == "Bootstrap:Unrecognized"
+    assert experiment["value"]["provider"] == "local"
+    assert experiment["rule"] == f"rule_{experiment['group']}"
+    assert (gate["rule"], gate["value"] in {True, False}) == ("rule_rollout", True)
+    assert seen["stableID"] == (stable_id or str(uuid5(NAMESPACE_URL, "api-key:web")))

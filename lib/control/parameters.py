@@ -13,10 +13,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+import orjson
 
 from lib.control.edge_config import Items, item_of
 from lib.control.hypertune import JSONITO, InitData
@@ -30,6 +32,7 @@ DEFAULT_OUTPUT_TOKENS = 2_048
 """Vendors' own defaults reach from 16 tokens to endless."""
 NOTHING: Mapping[str, object] = MappingProxyType({})
 NAMES_SHOWN = 5
+CALLERS_KEPT = 1_000
 
 TEMPERATURE = Number(0, 2)
 TOP_P = Number(0, 1, above=True)
@@ -93,9 +96,9 @@ class Parameters:
         public=True,
     )
     fast_model: str | None = _parameter(
-        None, ROUTE, "What `fast`, and so a request that names no model, means at one provider; None: the catalogue's."
+        None, ROUTE, "What `fast`, and so a request that names no model, means at one provider; unset: the catalogue's."
     )
-    strong_model: str | None = _parameter(None, ROUTE, "What `strong` means at one provider; None: the catalogue's.")
+    strong_model: str | None = _parameter(None, ROUTE, "What `strong` means at one provider; unset: the catalogue's.")
     fallback_order: tuple[str, ...] = _parameter(
         (),
         Names(PROVIDER, "list of providers' names"),
@@ -116,15 +119,13 @@ class Parameters:
         values=Switch(),
         help_text="Whether a provider that fails is tried again, after its Retry-After, before the next one is.",
     )
-    voice_id: str | None = _parameter(
-        None, ID, "The voice that reads aloud, by ElevenLabs' id.", caller=ID, public=True
-    )
+    voice_id: str | None = _parameter(None, ID, "The voice that reads aloud, by ElevenLabs' id.", public=True)
     voice_model: str | None = _parameter(None, MODEL, "The model that reads aloud.", public=True)
-    img_style: str | None = _parameter(None, STYLE, "The style that pictures are drawn in.", caller=STYLE, public=True)
+    img_style: str | None = _parameter(None, STYLE, "The style that pictures are drawn in.", public=True)
     img_model: str | None = _parameter(None, MODEL, "The model that draws.", public=True)
     captions_style: str | None = _parameter(None, STYLE, "How a video's captions look.", public=True)
     budget_usd_per_day: float | None = _parameter(
-        None, Number(0, 100_000), "What a user may spend in a day, in US dollars; None: no limit."
+        None, Number(0, 100_000), "What a user may spend in a day, in US dollars; unset: no limit."
     )
 
     @property
@@ -152,6 +153,17 @@ _IN_HYPERTUNE = {spelling: name for name in ROWS for spelling in (camel_case(nam
 _ABSENT = object()
 
 
+class _Decided:
+    """Parameters, as such and by name, and what was passed over on the way to them."""
+
+    __slots__ = ("parameters", "rejected", "values")
+
+    def __init__(self, values: Mapping[str, Any], rejected: Sequence[tuple[str, Source]] = ()) -> None:
+        self.values = values
+        self.rejected = rejected
+        self.parameters = Parameters(**values)
+
+
 class Resolver:
     """Decides each request's parameters. Reads the items once per version; per request, only Hypertune's fields."""
 
@@ -160,12 +172,12 @@ class Resolver:
         self.rejected: Counter[tuple[str, Source]] = Counter()
         """In how many requests a parameter's value was passed over, by where it came from."""
         self._hypertune_key = hypertune_key
-        self._base = defaults or Parameters()
-        self._defaults: dict[str, Any] = {name: getattr(self._base, name) for name in ROWS}
-        self._values = self._defaults
+        given = defaults or Parameters()
+        self._defaults: dict[str, Any] = {name: getattr(given, name) for name in ROWS}
+        self._usual = _Decided(self._defaults)
         self._items: Items = NOTHING
-        self._unfit: Collection[str] = ()
         self._init_data: InitData | None = None
+        self._callers: dict[bytes, _Decided] = {}
         self._logged: set[tuple[str, Source]] = set()
 
     def resolve(
@@ -178,32 +190,45 @@ class Resolver:
         """
         if items is not self._items:
             self._follow(items)
-        for name in self._unfit:
-            self.rejected[name, ITEM] += 1
+        usual = self._usual if self._init_data is None else self._of_caller(self._init_data, context)
+        for key in usual.rejected:
+            self.rejected[key] += 1
         changes: dict[str, Any] = {}
-        if self._init_data is not None:
-            self._ask_hypertune(self._init_data, context, changes)
         for name, value in request.items():
             row = ROWS[name]
             if row.caller is not None and not self._take(name, row.caller, value, "request", changes):
                 self.rejected[name, "request"] += 1
-        return Parameters(**{**self._values, **changes}) if changes else self._base
+        return Parameters(**{**usual.values, **changes}) if changes else usual.parameters
 
     def _follow(self, items: Items) -> None:
         """Read a new version of the items."""
         self._items = items
         self._logged.clear()
+        self._callers.clear()
         stored = item_of(items, "commitId", self._hypertune_key) or _compressed(items.get(self._hypertune_key or ""))
         self._init_data = None if stored is None else InitData(stored)
         changes: dict[str, Any] = {}
         config = _fields_of(items.get(ITEM, NOTHING))
         known = {name: value for name, value in config.items() if name in ROWS}
-        self._unfit = [name for name in known if not self._take(name, ROWS[name].range, known[name], ITEM, changes)]
-        self._values = {**self._defaults, **changes}
-        self._base = Parameters(**self._values)
+        unfit = [name for name in known if not self._take(name, ROWS[name].range, known[name], ITEM, changes)]
+        self._usual = _Decided({**self._defaults, **changes}, tuple((name, ITEM) for name in unfit))
 
-    def _ask_hypertune(self, init_data: InitData, context: Mapping[str, object], changes: dict[str, Any]) -> None:
+    def _of_caller(self, init_data: InitData, context: Mapping[str, object]) -> _Decided:
+        """What holds for this caller. Rules know no chance and no time, so that who comes back gets the same again."""
+        try:
+            key = orjson.dumps(context)
+        except TypeError:
+            return self._ask_hypertune(init_data, context)
+        if key not in self._callers:
+            if len(self._callers) >= CALLERS_KEPT:
+                self._callers.clear()
+            self._callers[key] = self._ask_hypertune(init_data, context)
+        return self._callers[key]
+
+    def _ask_hypertune(self, init_data: InitData, context: Mapping[str, object]) -> _Decided:
         root = init_data.root({"context": context})
+        changes: dict[str, Any] = {}
+        rejected: list[tuple[str, Source]] = []
         for spelling in root.names:
             name = _IN_HYPERTUNE.get(spelling)
             if name is None or (name in changes and spelling != name):
@@ -211,7 +236,8 @@ class Resolver:
             value = root.get(spelling, fallback=_ABSENT)
             # Of a field without a value Hypertune's own part has said why.
             if value is _ABSENT or not self._take(name, ROWS[name].range, value, "hypertune", changes):
-                self.rejected[name, "hypertune"] += 1
+                rejected.append((name, "hypertune"))
+        return _Decided({**self._usual.values, **changes}, (*self._usual.rejected, *rejected))
 
     def _take(self, name: str, values: Range[object], value: object, source: Source, changes: dict[str, Any]) -> bool:
         """Put the value among the changes; False where it is unfit."""

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
 
+from lib.control.parameters import DEFAULT_OUTPUT_TOKENS, MAX_TOKENS, TEMPERATURE, TOP_P
 from lib.errors import FieldError, InvalidRequest
 from lib.http.body import Path, field_path
 from lib.http.messages import (
@@ -38,8 +39,6 @@ from lib.providers.base import ChatRequest
 MAX_ERRORS = 20
 MAX_MESSAGES = 1_000
 MAX_SCHEMA_BYTES = 64 * 1024
-MAX_OUTPUT_TOKENS = 16_384
-DEFAULT_OUTPUT_TOKENS = 2_048
 
 TAG = "\0"
 """Begins the names by which pydantic tells the alternatives of a union apart: they are no part of a field's path, and
@@ -129,9 +128,9 @@ class GenerateRequest(_Ours):
     outputs: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = ["text"]
     provider: Label | None = None
     model: Label | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] = DEFAULT_OUTPUT_TOKENS
+    temperature: Annotated[float, Field(ge=TEMPERATURE.low, le=TEMPERATURE.high)] | None = None
+    top_p: Annotated[float, Field(gt=TOP_P.low, le=TOP_P.high)] | None = None
+    max_tokens: Annotated[int, Field(ge=MAX_TOKENS.low, le=MAX_TOKENS.high)] = DEFAULT_OUTPUT_TOKENS
     stop: (
         Annotated[
             Annotated[Filled, Tag("\0string")]
@@ -219,6 +218,14 @@ class GenerateRequest(_Ours):
         if isinstance(self.response_format, SchemaFormat):
             return json_schema.answer_check(orjson.dumps(self.response_format.json_schema.schema_))
         return json_schema.check_object
+
+    def parameters(self) -> dict[str, object]:
+        """The runtime parameters that the caller sets."""
+        return {
+            name: getattr(self, name)
+            for name in ("temperature", "top_p", "max_tokens")
+            if name in self.model_fields_set
+        }
 
     def chat(self) -> ChatRequest:
         """The same request, free of HTTP. Raises InvalidRequest where the messages make no conversation."""

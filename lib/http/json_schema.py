@@ -31,6 +31,9 @@ MESSAGE_STEP = 50
 """Characters of the library's own error texts that weigh as much as a step: they repeat what is wrong in full."""
 PAIRS_STEP = 10
 """Comparisons of objects for being unique that weigh as much as a step."""
+IN_PLACE = {"$ref", "allOf", "anyOf", "oneOf", "not", "if"}
+"""Rules that hold whole schemas against the same value: they take longer, and what never ends is made of them."""
+IN_PLACE_STEPS = 3
 MAX_RULE = 300
 """Characters of a rule that a model is told it broke."""
 DIALECTS: tuple[Any, ...] = (Draft202012Validator, Draft201909Validator, Draft7Validator)
@@ -175,8 +178,8 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
 
 def _weight(name: str, value: Any, instance: Any) -> int:
     """What a rule costs beyond being one, where it goes through something long by itself."""
-    if name == "$ref":
-        return 2
+    if name in IN_PLACE:
+        return IN_PLACE_STEPS
     if name == "enum":
         return len(value)
     if name == "uniqueItems" and isinstance(instance, list):

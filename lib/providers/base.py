@@ -59,6 +59,12 @@ class ChatRequest:
         return frozenset(needs)
 
     @property
+    def call_ids(self) -> frozenset[object]:
+        """The ids of the tool calls in the messages."""
+        calls: Any = (call for message in self.messages for call in cast("list[Any]", message.get("tool_calls", [])))
+        return frozenset(call["id"] for call in calls)
+
+    @property
     def characters(self) -> int:
         """How much text the model has to read: messages, calls of tools and their results, and the tools themselves."""
         tools = len(orjson.dumps(self.tools)) if self.tools else 0
@@ -104,7 +110,7 @@ class ToolCallDelta:
     """A piece of a call that the model wants made; `arguments` is the next of its JSON text.
 
     `index` says of which call, from 0, in the order of their first pieces. The first piece alone holds the name of the
-    tool and an id that no other call of the answer has. Whether a call is complete, only its arguments tell: see
+    tool and an id that no other call of the conversation has. Whether a call is complete, only its arguments tell: see
     `json_object`.
     """
 

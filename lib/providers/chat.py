@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -125,9 +125,10 @@ def retry_after(value: str | None, now: float) -> float | None:
 class ChatStream:
     """Turns the bytes of a chat-completions stream into deltas, each event parsed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, call_ids: Collection[object] = ()) -> None:
+        """`call_ids` are those of the calls that were made earlier in the conversation."""
         self._events = EventParser()
-        self._calls = ToolCallReader()
+        self._calls = ToolCallReader(call_ids)
         self._finished = False
         self.done = False
         self.malformed = 0

@@ -62,7 +62,7 @@ class OpenAICompatible:
         """See TextProvider.stream."""
         arguments = request_arguments(request, model, self._row) | {"stream_options": {"include_usage": True}}
         post = self._post or await self._connect()
-        answer = ChatStream()
+        answer = ChatStream(request.call_ids)
         begun = False
         try:
             async with post(orjson.dumps(arguments), request_headers(request, self._row)) as response:

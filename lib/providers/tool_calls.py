@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import uuid4
@@ -39,10 +40,13 @@ class ToolCallReader:
 
     By the protocol, a call's first piece holds index, id and name, the later ones its index and the next of its
     arguments. Known to differ: whole calls in one piece, with an index of 0 for each; no index, or no id; the name (and
-    a fresh id) with every piece, or the whole call once more at the end; arguments as an object.
+    a fresh id) with every piece, or the whole call once more at the end; arguments as an object; ids that count from 0
+    in each answer, so that pages would take a call for one of an answer before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[object] = ()) -> None:
+        """`taken` are the ids of earlier answers' calls."""
+        self._taken = set(taken)
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
 
@@ -102,8 +106,9 @@ class ToolCallReader:
     def _new(self, id_: str) -> _Call:
         if len(self._calls) == MAX_TOOL_CALLS:
             raise BrokenStream
-        fits = 0 < len(id_) <= MAX_ID and all(call.id != id_ for call in self._calls)
-        call = _Call(len(self._calls), id_ if fits else f"call_{uuid4().hex}", id_ or None)
+        is_free = 0 < len(id_) <= MAX_ID and id_ not in self._taken
+        call = _Call(len(self._calls), id_ if is_free else f"call_{uuid4().hex}", id_ or None)
+        self._taken.add(call.id)
         self._calls.append(call)
         return call
 

@@ -36,12 +36,15 @@ def conversation_of(caller_id: str, chat_id: str | None, messages: Sequence[Mapp
     return Conversation(str(UUID(bytes=digest[:16], version=4)), goes_on=chat_id is not None or any(answered))
 
 
+Assignment = tuple[str | None, str | None, str | None]
+
+
 class Affinity:
-    """Remembers, per conversation, the candidate that served it last and the flag's value by which it was chosen."""
+    """Remembers, per conversation, the candidate that served it last and the assignment by which it was chosen."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._served: OrderedDict[str, tuple[ProviderFlag, str, str]] = OrderedDict()
+        self._served: OrderedDict[str, tuple[Assignment, str, str]] = OrderedDict()
 
     def arrange(
         self, plan: tuple[Candidate, ...], conversation: Conversation, flag: ProviderFlag
@@ -54,14 +57,19 @@ class Affinity:
         if not conversation.goes_on or conversation.key not in self._served:
             return plan
         self._served.move_to_end(conversation.key)
-        known_flag, *served = self._served[conversation.key]
-        if known_flag != flag:
+        assignment, *served = self._served[conversation.key]
+        if assignment != _assignment(flag):
             return plan
         return tuple(sorted(plan, key=lambda candidate: [candidate.provider, candidate.model.id] != served))
 
     def served(self, conversation: Conversation, flag: ProviderFlag, candidate: Candidate) -> None:
         """This candidate has served the conversation; where there are too many, the one unused longest is forgotten."""
-        self._served[conversation.key] = (flag, candidate.provider, candidate.model.id)
+        self._served[conversation.key] = (_assignment(flag), candidate.provider, candidate.model.id)
         self._served.move_to_end(conversation.key)
         if len(self._served) > self._most:
             self._served.popitem(last=False)
+
+
+def _assignment(flag: ProviderFlag) -> Assignment:
+    """What a flag says for a caller, and nothing of how it came to say so."""
+    return flag.arm, flag.provider, flag.model

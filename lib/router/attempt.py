@@ -24,7 +24,7 @@ class Policy:
     The operator's part: `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`:
     when a second provider is started beside a silent first; None is never. `honour_retry_after`: the provider itself is
     tried again, when it says or after a moment, before the next one is; for callers to whom the provider matters more
-    than time. `fallback_order`: providers by name, see make_plan.
+    than time. `fallback_order`: providers by name, see make_plan. `fast_model`, `strong_model`: see renamed.
     The request's part: `can_reset`: the caller can take back what was delivered. `can_splice`: the answer is text, not
     JSON or a tool call. `checks`: a complete text is checked before it is finished; `repairs`: how often one that
     is not as it should be is asked for again, for which the caller must be able to take it back.
@@ -42,6 +42,8 @@ class Policy:
     fallback_order: tuple[str, ...] = ()
     checks: bool = False
     repairs: int = 0
+    fast_model: str | None = None
+    strong_model: str | None = None
 
 
 @dataclass(slots=True, eq=False)

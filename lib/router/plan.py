@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
@@ -118,6 +118,25 @@ def make_plan(
     return _long_enough(able, request)
 
 
+def renamed(rows: tuple[Row, ...], fast: str | None, strong: str | None) -> tuple[Row, ...]:
+    """The catalogue with another model behind `fast` and `strong`: each `provider/model`, None leaves them all.
+
+    A model may be newer than the catalogue, a provider that is not there changes nothing.
+    """
+    for word, route in (("fast", fast), ("strong", strong)):
+        provider, _, name = (route or "").partition("/")
+        if name:
+            rows = tuple(_with_model(row, word, name) if row.name == provider else row for row in rows)
+    return rows
+
+
+def _with_model(row: Row, word: str, name: str) -> Row:
+    models = row.models if row.model(name) else (*row.models, _unlisted(name))
+    return replace(
+        row, models=models, fast=name if word == "fast" else row.fast, strong=name if word == "strong" else row.strong
+    )
+
+
 def _long_enough(candidates: tuple[Candidate, ...], request: ChatRequest) -> tuple[Candidate, ...]:
     """Those whose context may hold the conversation and its answer. Raises InvalidRequest where nobody's can."""
     room = [_input_tokens(candidate.model, request) for candidate in candidates]
@@ -183,7 +202,11 @@ def _spare(rows: tuple[Row, ...], on: Collection[str]) -> frozenset[str]:
 def _flagged(row: Row, name: str | None) -> Model:
     """The model that the flag names; it may be newer than the catalogue, then its limits are guessed low."""
     model = _named(row, name)
-    return model or Model(name or row.fast, UNLISTED_CONTEXT_TOKENS, UNLISTED_OUTPUT_TOKENS, guessed=True)
+    return model or _unlisted(name or row.fast)
+
+
+def _unlisted(name: str) -> Model:
+    return Model(name, UNLISTED_CONTEXT_TOKENS, UNLISTED_OUTPUT_TOKENS, guessed=True)
 
 
 def _named(row: Row, name: str | None) -> Model | None:

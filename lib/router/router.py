@@ -32,7 +32,7 @@ from lib.router.attempt import (
 )
 from lib.router.completion import Completion
 from lib.router.health import Health
-from lib.router.plan import Candidate, Choice, ProviderFlag, make_plan
+from lib.router.plan import Candidate, Choice, ProviderFlag, make_plan, renamed
 from lib.router.recovery import continuation, repair
 
 Upstream: TypeAlias = AsyncGenerator[Sequence[Delta], None]
@@ -113,7 +113,8 @@ class Router:
         Nothing is sent before the answer is iterated. Raises InvalidRequest or NoProvider where no plan can be made.
         """
         policy, conversation = context.policy, request.conversation
-        plan = make_plan(provider_flag, context.choice, request, self._rows, self._on, policy.fallback_order)
+        rows = renamed(self._rows, policy.fast_model, policy.strong_model)
+        plan = make_plan(provider_flag, context.choice, request, rows, self._on, policy.fallback_order)
         if conversation is not None:
             plan = self._affinity.arrange(plan, conversation, provider_flag)
         now = asyncio.get_running_loop().time()
@@ -194,7 +195,8 @@ class _Drive:
             request = continuation(request, action.delivered, action.habit)
         elif action.fault is not None:
             request = repair(request, action.delivered, action.fault)
-        action.attempt.added_characters = request.characters - self._request.characters
+        if request is not self._request:
+            action.attempt.added_characters = request.characters - self._request.characters
         self._streams[action.attempt] = self._provider(candidate.provider).stream(request, candidate.model)
 
     async def _close(self, attempt: Attempt) -> None:

@@ -69,7 +69,7 @@ class Buckets:
         asked = await form(request, _NewBucket)
         bucket = asked.id or asked.name
         if not NAME.fullmatch(bucket):
-            raise StorageError(400, "Invalid Input", "Bucket name invalid")
+            raise StorageError(400, "InvalidBucketName", "Bucket name invalid", error="Invalid Input")
         async with self._database.as_caller(caller) as connection:
             await connection.execute(
                 """
@@ -105,7 +105,7 @@ class Buckets:
             await connection.execute(MAY_DELETE)
             cursor = await connection.execute("select 1 from storage.objects where bucket_id = %s limit 1", [bucket])
             if await cursor.fetchone() is not None:
-                raise StorageError(409, "InvalidRequest", "The bucket you tried to delete is not empty")
+                raise StorageError(409, "ResourceNotEmpty", "The bucket you tried to delete is not empty")
             cursor = await connection.execute("delete from storage.buckets where id = %s", [bucket])
             if cursor.rowcount != 1:
                 raise no_bucket()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, LiteralString
+from typing import Annotated, Any, LiteralString
 from urllib.parse import quote
 
 import psycopg
@@ -21,12 +21,12 @@ from local.supabase.answers import answer
 from local.supabase.buckets import MAY_DELETE
 from local.supabase.database import SERVICE, Caller, Connection, Database, become
 from local.supabase.files import Files, Stored, TooBig
-from local.supabase.storage_errors import StorageError, form, no_bucket, no_object, too_large
+from local.supabase.listing import Listing, listed
+from local.supabase.storage_errors import StorageError, denied, form, no_bucket, no_object, too_large
 from local.supabase.uploads import Upload, UploadError, incoming
 
 KEY = re.compile(r"[\w/!.*'() &$@=;:+,-]{1,1024}", re.ASCII)
 TRANSFORMATIONS = {"width", "height", "resize", "quality", "format"}
-MAX_LISTED = 1000
 
 FIND: LiteralString = """
 select jsonb_build_object(
@@ -47,34 +47,6 @@ on conflict (bucket_id, name) do update
        metadata = excluded.metadata, user_metadata = excluded.user_metadata
 """
 LOCK: LiteralString = "select pg_advisory_xact_lock(hashtextextended(%(bucket)s || '/' || %(name)s, 0))"
-LIST: LiteralString = """
-with item as (
-  select *, split_part(substr(name, length(%(prefix)s) + 1), '/', 1) as first,
-         position('/' in substr(name, length(%(prefix)s) + 1)) > 0 as is_folder
-    from storage.objects
-   where bucket_id = %(bucket)s and starts_with(name, %(prefix)s)
-), listed as (
-  select first, true as is_folder, null::uuid as id, null::timestamptz as updated_at, null::timestamptz as created_at,
-         null::timestamptz as last_accessed_at, null::jsonb as metadata
-    from item where is_folder group by first
-  union all
-  select first, false, id, updated_at, created_at, last_accessed_at, metadata from item where not is_folder
-)
-select jsonb_build_object('name', first, 'id', id, 'updated_at', updated_at, 'created_at', created_at,
-                          'last_accessed_at', last_accessed_at, 'metadata', metadata)
-  from listed
- where starts_with(lower(first), lower(%(search)s))
-"""
-SORTED: dict[tuple[str, str], LiteralString] = {
-    ("name", "asc"): " order by is_folder desc, first",
-    ("name", "desc"): " order by is_folder desc, first desc",
-    ("updated_at", "asc"): " order by is_folder desc, updated_at, first",
-    ("updated_at", "desc"): " order by is_folder desc, updated_at desc, first",
-    ("created_at", "asc"): " order by is_folder desc, created_at, first",
-    ("created_at", "desc"): " order by is_folder desc, created_at desc, first",
-    ("last_accessed_at", "asc"): " order by is_folder desc, last_accessed_at, first",
-    ("last_accessed_at", "desc"): " order by is_folder desc, last_accessed_at desc, first",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +60,6 @@ class Place:
     def key(self) -> str:
         """Bucket and name as one."""
         return f"{self.bucket}/{self.name}"
-
-
-class _SortBy(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    column: Literal["name", "updated_at", "created_at", "last_accessed_at"] = "name"
-    order: Literal["asc", "desc"] = "asc"
-
-
-class _Listing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    prefix: str = ""
-    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 100
-    offset: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    search: str | None = None
-    sortBy: _SortBy = _SortBy()  # noqa: N815 - as the wire has it
 
 
 class _Removal(BaseModel):
@@ -169,20 +124,9 @@ class Objects:
 
     async def all(self, request: Request) -> Response:
         """What lies in a folder, its folders first."""
-        caller = self._access.caller(request)
-        asked = await form(request, _Listing)
-        prefix = asked.prefix.lstrip("/")
-        values = {
-            "bucket": request.path_params["bucket"],
-            "prefix": f"{prefix}/" if prefix and not prefix.endswith("/") else prefix,
-            "search": asked.search or "",
-            "limit": asked.limit,
-            "offset": asked.offset,
-        }
-        statement = LIST + SORTED[asked.sortBy.column, asked.sortBy.order] + " limit %(limit)s offset %(offset)s"
+        caller, asked = self._access.caller(request), await form(request, Listing)
         async with self._database.as_caller(caller, read_only=True) as connection:
-            cursor = await connection.execute(statement, values)
-            return answer([row for (row,) in await cursor.fetchall()])
+            return answer(await listed(connection, request.path_params["bucket"], asked))
 
     async def remove(self, request: Request) -> Response:
         """Delete several files; what the caller may not delete stays, and is not in the answer."""
@@ -208,7 +152,7 @@ class Objects:
                 [target.name, source.bucket, source.name],
             )
             if cursor.rowcount != 1:
-                raise StorageError(403, "Unauthorized", "new row violates row-level security policy")
+                raise denied()
         return answer({"message": "Successfully moved"})
 
     async def copy(self, request: Request) -> Response:
@@ -246,7 +190,7 @@ class Objects:
     async def send(self, request: Request, at: Place, caller: Caller) -> Response:
         """The file, or a range of it, as it was described when it came; never run in our name by a browser."""
         if TRANSFORMATIONS & request.query_params.keys():
-            raise StorageError(501, "not_supported", "The local gateway does not transform images")
+            raise StorageError(501, "NotSupported", "The local gateway does not transform images")
         found = await self.find(at, caller)
         headers = {
             "content-type": found["content_type"],
@@ -280,7 +224,8 @@ class Objects:
         bucket = await self.try_to_write(at, caller, owner, upsert=upsert)
         upload = await incoming(request)
         if not bucket.takes(upload.content_type):
-            raise StorageError(415, "invalid_mime_type", f"mime type {upload.content_type} is not supported")
+            message = f"mime type {upload.content_type} is not supported"
+            raise StorageError(415, "InvalidMimeType", message, error="invalid_mime_type")
         try:
             stored = await self._files.write(upload.chunks, bucket.size_limit)
         except TooBig as error:

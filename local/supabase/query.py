@@ -1,4 +1,4 @@
-"""What a caller asks of a table: PostgREST's query parameters and preferences, parsed. Pure.
+"""What a caller asks of a table: PostgREST's query parameters, parsed. Pure.
 
 The grammar is that of https://docs.postgrest.org/en/v14/references/api/tables_views.html. Whatever is not understood
 is an error: a filter that is passed over in a DELETE would take rows that nobody named.
@@ -135,17 +135,6 @@ class Query:
     on_conflict: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """The `Prefer` header. `on_duplicates` is None where an insert is no upsert."""
-
-    representation: bool = False
-    count: bool = False
-    on_duplicates: Literal["merge", "ignore"] | None = None
-    missing_default: bool = False
-    max_affected: int | None = None
-
-
 def parse(parameters: Iterable[tuple[str, str]], *, allowed: Sequence[str], filters: bool = True) -> Query:
     """The query that these parameters describe.
 
@@ -178,38 +167,8 @@ def parse(parameters: Iterable[tuple[str, str]], *, allowed: Sequence[str], filt
     )
 
 
-def preferences(headers: Iterable[str]) -> Preferences:
-    """What the `Prefer` headers say. Raises QueryError for a preference that is unknown, or contradicts another."""
-    given: dict[str, str] = {}
-    for item in ",".join(headers).split(","):
-        if not item.strip():
-            continue
-        key, _, value = item.strip().partition("=")
-        known = value.isdecimal() if key == "max-affected" else value in _PREFERENCES.get(key, ())
-        if not known or len(value) > len("ignore-duplicates"):
-            raise QueryError(f"The preference {item.strip()} is not supported")
-        if given.setdefault(key, value) != value:
-            raise QueryError(f"The preference {key} is given twice")
-    return Preferences(
-        representation=given.get("return") == "representation",
-        count="count" in given,
-        on_duplicates=_RESOLUTIONS.get(given.get("resolution", "")),
-        missing_default=given.get("missing") == "default",
-        max_affected=int(given["max-affected"]) if "max-affected" in given else None,
-    )
-
-
 _RESERVED = ("select", "order", "limit", "offset", "columns", "on_conflict")
 _GROUPS: dict[str, Literal["and", "or"]] = {"and": "and", "or": "or"}
-_RESOLUTIONS: dict[str, Literal["merge", "ignore"]] = {"merge-duplicates": "merge", "ignore-duplicates": "ignore"}
-_PREFERENCES = {
-    "return": ("minimal", "representation"),
-    "resolution": tuple(_RESOLUTIONS),
-    "missing": ("default", "null"),
-    "count": ("exact",),
-    "handling": ("strict", "lenient"),
-    "tx": ("commit",),
-}
 
 
 class _Scanner:

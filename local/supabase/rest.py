@@ -20,7 +20,8 @@ from local.supabase.access import Access
 from local.supabase.answers import HANDLERS, JSON, TooLarge, answer, body, is_list, is_object, not_supported
 from local.supabase.catalog import Table
 from local.supabase.database import Connection, Database
-from local.supabase.query import Preferences, Query, QueryError, parse, preferences
+from local.supabase.preferences import Preferences, preferences
+from local.supabase.query import Query, QueryError, parse
 from local.supabase.statements import SCHEMA, Function, Statement
 from local.supabase.tokens import TokenError
 

@@ -13,7 +13,8 @@ from typing import Any, LiteralString, cast
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from local.supabase.query import IS, OPERATORS, Column, Condition, Filter, Group, Order, Preferences, Query
+from local.supabase.preferences import Preferences
+from local.supabase.query import IS, OPERATORS, Column, Condition, Filter, Group, Order, Query
 
 SCHEMA = "public"
 MAX_ROWS = 1000

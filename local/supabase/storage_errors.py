@@ -16,27 +16,32 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class StorageError(Exception):
-    """An error in the shape of supabase/storage."""
+    """An error in the shape of supabase/storage: `error` is what older clients know its `code` by."""
 
-    def __init__(self, status: int, error: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, error: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.content = {"statusCode": str(status), "error": error, "message": message}
+        self.content = {"statusCode": str(status), "code": code, "error": error or code, "message": message}
 
 
 def no_bucket() -> StorageError:
     """There is no such bucket, or none for this caller."""
-    return StorageError(404, "Bucket not found", "Bucket not found")
+    return StorageError(404, "NoSuchBucket", "Bucket not found", error="Bucket not found")
 
 
 def no_object() -> StorageError:
     """There is no such object, or none for this caller."""
-    return StorageError(404, "not_found", "Object not found")
+    return StorageError(404, "NoSuchKey", "Object not found", error="not_found")
 
 
-def too_large() -> StorageError:
+def too_large(message: str = "The object exceeded the maximum allowed size") -> StorageError:
     """The file is larger than the bucket allows."""
-    return StorageError(413, "Payload too large", "The object exceeded the maximum allowed size")
+    return StorageError(413, "EntityTooLarge", message, error="Payload too large")
+
+
+def denied(message: str = "new row violates row-level security policy") -> StorageError:
+    """The caller may not."""
+    return StorageError(403, "AccessDenied", message, error="Unauthorized")
 
 
 async def form(request: Request, model: type[Model]) -> Model:
@@ -58,12 +63,12 @@ async def storage_error(_request: Request, error: Exception) -> Response:
 async def token_error(request: Request, error: Exception) -> Response:
     """The answer to an access token that doesn't count."""
     assert isinstance(error, TokenError)  # noqa: S101 - registered for it alone
-    return await storage_error(request, StorageError(403, "Unauthorized", error.message))
+    return await storage_error(request, denied(error.message))
 
 
 async def body_too_large(request: Request, _error: Exception) -> Response:
     """The answer to TooLarge."""
-    return await storage_error(request, StorageError(413, "Payload too large", "The body is too large"))
+    return await storage_error(request, too_large("The body is too large"))
 
 
 async def database_error(request: Request, error: Exception) -> Response:
@@ -76,10 +81,9 @@ def _translated(error: psycopg.Error) -> StorageError:
     text = error.diag.message_primary or ""
     match error.sqlstate:
         case "42501":
-            denied = "new row violates row-level security policy"
-            return StorageError(403, "Unauthorized", denied if "row-level security" in text else text)
+            return denied() if "row-level security" in text else denied(text)
         case "23505":
-            return StorageError(409, "Duplicate", "The resource already exists")
+            return StorageError(409, "ResourceAlreadyExists", "The resource already exists", error="Duplicate")
         case "23503":
             return StorageError(404, "InvalidRequest", "The related resource does not exist")
         case "57014":

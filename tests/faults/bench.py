@@ -296,6 +296,11 @@ def score(case: Case, policy: str, loop: LoopThread, profile: Profile = FAST) ->
         wall.close()
 
 
+def warm_up(loop: LoopThread) -> None:
+    """The first call of a process imports the vendor's SDK: with many at once that could outlast a silence."""
+    score(CASES[-1], "default", loop)
+
+
 def _single(case: Case, wall: Wall, url: str) -> Run:
     result = call(url, {"prompt": PROMPT}, case.cap_s)
     return Run([result], [0.0], wall.of(case.model), wall.of(case.fallback), wall.times.outage)

@@ -37,7 +37,7 @@ def make_app(
 ) -> App:
     """The product over an environment, with another policy or health where the test says so."""
     policy = adjust(Policy()) if adjust is not None else None
-    return App(environment.from_environ(environ, rows), rows, policy, health)
+    return App(environment.from_environ(environ, rows), rows, policy=policy, health=health)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.fakes.loop import LoopThread
-from tests.faults.bench import CASES, EXPECTED, POLICIES, Case, Score, score
+from tests.faults.bench import CASES, EXPECTED, POLICIES, Case, Score, score, warm_up
 from tests.faults.wall import WORDS
 from tests.faults.write_docs import FILE, render
 
@@ -43,6 +43,7 @@ def is_slow(case: Case, policy: str) -> bool:
 @pytest.fixture(scope="module")
 def bench(loop: LoopThread) -> Iterator[Bench]:
     """The cases' scores."""
+    warm_up(loop)
     with ThreadPoolExecutor(len(CASES) * len(POLICIES)) as pool:
         yield Bench(loop, pool)
 

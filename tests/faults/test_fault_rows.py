@@ -343,18 +343,16 @@ def test_fault_13_all_down(start: Start, pair: tuple[Vendor, Vendor], headers: d
         assert (problem["retry_after"], response.headers["retry-after"]) == (31, "31")
 
 
-def test_fault_13_all_rest(start: Start, pair: tuple[Vendor, Vendor], caplog: pytest.LogCaptureFixture) -> None:
+def test_fault_13_all_rest(start: Start, pair: tuple[Vendor, Vendor], inference_log: InferenceLog) -> None:
     """While all rest nobody is called; the caller is told at once when to come back, and it is on record."""
     for vendor in pair:
         vendor.script(failure(401))
     url = start(over(pair))
     call(url, HELLO)
-    caplog.set_level(logging.INFO, "ai_inference")
-    caplog.clear()
     result = call(url, HELLO)
     assert (result.status, result.error, asked(pair)) == (503, "no_provider_available", [1, 1])
     assert 0 < result.metadata["retry_after"] <= 61
-    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "ai_inference"]
+    _, _, line = (inference_log.next() for _ in range(3))
     assert (line["attempt"], line["kind"], line["outcome"], line["error_code"]) == (0, "skipped", "error", "resting")
 
 

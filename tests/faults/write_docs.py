@@ -13,7 +13,7 @@ from contextlib import closing
 
 from tests.conftest import ROOT
 from tests.fakes.loop import LoopThread
-from tests.faults.bench import CASES, EXPECTED, FULL, POLICIES, Verdict, score
+from tests.faults.bench import CASES, EXPECTED, FULL, POLICIES, Verdict, score, warm_up
 from tests.faults.seams import HABITS, MAX_TOKENS, PLACES, SEED, kept
 
 FILE = ROOT / "docs" / "faults.md"
@@ -105,8 +105,7 @@ def main() -> None:
     """Run everything, which takes a minute and a half, and write the file."""
     keys = [(policy, case) for case in sorted(CASES, key=lambda case: not case.is_slow) for policy in POLICIES]
     with closing(LoopThread()) as loop, ThreadPoolExecutor(AT_ONCE) as pool:
-        # The first call of a process imports the vendor's SDK: with many at once that could outlast a silence.
-        score(CASES[-1], "default", loop)
+        warm_up(loop)
         running = {(policy, case.id): pool.submit(score, case, policy, loop, FULL) for policy, case in keys}
         scores: dict[str, dict[str, Verdict]] = {policy: {} for policy in POLICIES}
         for (policy, case_id), future in running.items():

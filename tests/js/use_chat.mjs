@@ -1,18 +1,28 @@
 // useChat over POST /api/generate.
 
 import { useChat } from '@ai-sdk/react';
-import { DefaultChatTransport } from 'ai';
+import { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } from 'ai';
 
 import { described } from './page.mjs';
 
-export function client({ url, body, messages }) {
+// `outputs` are the page's tools: what each answers, by its name; {errorText} where it fails.
+export function client({ url, body, messages, outputs }) {
   const transport = new DefaultChatTransport({ api: `${url}/api/generate`, body });
   const statuses = [];
   const finishes = [];
   const onFinish = ({ isAbort, isDisconnect, isError, finishReason }) =>
     finishes.push({ isAbort, isDisconnect, isError, finishReason });
+  let chat;
+  const onToolCall = ({ toolCall: { toolName: tool, toolCallId } }) => {
+    const output = outputs?.[tool];
+    if (output === undefined) return;
+    const failed = output?.errorText !== undefined;
+    // Awaited, it would wait for the stream that waits for it.
+    void chat.addToolOutput({ tool, toolCallId, ...(failed ? { state: 'output-error', ...output } : { output }) });
+  };
+  const sendAutomaticallyWhen = lastAssistantMessageIsCompleteWithToolCalls;
   return {
-    use: () => useChat({ transport, messages, onFinish }),
+    use: () => (chat = useChat({ transport, messages, onFinish, onToolCall, sendAutomaticallyWhen })),
     actions: {
       send: (chat, message) => chat.sendMessage(message),
       regenerate: chat => chat.regenerate(),
@@ -26,6 +36,7 @@ export function client({ url, body, messages }) {
       statuses,
       messages,
       text: textOf(messages.at(-1)),
+      tools: toolsOf(messages.at(-1)),
       error: described(error),
       finishes,
       idle: status === 'ready' || status === 'error',
@@ -35,4 +46,9 @@ export function client({ url, body, messages }) {
 
 function textOf(message) {
   return (message?.parts ?? []).map(part => (part.type === 'text' ? part.text : '')).join('');
+}
+
+function toolsOf(message) {
+  const isTool = part => part.type.startsWith('tool-') || part.type === 'dynamic-tool';
+  return (message?.parts ?? []).filter(isTool).map(({ type, state, input }) => [type, state, input ?? null]);
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ import httpx
 import pytest
 
 from lib.settings import variables
+from local.edge_config import FOLDER
 from tests.conftest import ROOT
 from tests.fakes.vendor import Hang, Vendor, words
 
@@ -167,9 +170,11 @@ def test_engine_is_started_again(start: Start) -> None:
     """An engine that dies comes back at its address, and the next question is answered."""
     server = start().ready()
     engine = engine_of(server)
+    request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
+    # The first call takes longer than the engine needs to come back.
+    assert httpx.post(f"{server.url}/api/generate", json=request, timeout=60).status_code == 200
     os.kill(engine, signal.SIGKILL)
     assert gone(engine)
-    request = {"prompt": "Hi", "stream": False, "max_tokens": 5}
     refused = httpx.post(f"{server.url}/api/generate", json=request, timeout=60)
     assert refused.status_code == 503
     # On a busy machine it may be back by now, and still be loading: then it says 503 itself.
@@ -232,6 +237,63 @@ def test_odd_environments(start: Start, vendor: Vendor, environ: dict[str, str])
     assert malformed <= set(environ)
     assert health["status"] == ("degraded" if malformed else "ok")
     assert all(name in server.output for name in malformed)
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """A copy of the shipped items."""
+    return Path(shutil.copytree(FOLDER, tmp_path / "items"))
+
+
+def start_with_items(start: Start, vendor: Vendor, items: Path) -> Running:
+    """A server over a folder of items."""
+    environ = {"LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1"}
+    return start(environ, "--port", str(free_port()), "--items", str(items)).ready()
+
+
+def arm(server: Running) -> tuple[str, str]:
+    """The arm of a new guest, and the model that answered it."""
+    answer = httpx.post(f"{server.url}/api/generate", json={"prompt": "Hi", "stream": False}, timeout=60).json()
+    return answer["flags"][0]["arm"], answer["model"]
+
+
+@pytest.mark.parametrize("way", ["file", "panel"])
+def test_edit_of_a_flag_is_followed(start: Start, vendor: Vendor, items: Path, way: str) -> None:
+    """Without a restart, an edit of the flags' file or by the panel's route decides what comes a few seconds later."""
+    server = start_with_items(start, vendor, items)
+    assert arm(server)[1] == "smollm2-135m-instruct"
+    file = items / "statsig-local.json"
+    document = json.loads(file.read_text())
+    document["dynamic_configs"][0]["rules"][0]["conditions"][0]["targetValue"] = 1000
+    document["dynamic_configs"][0]["rules"][0]["returnValue"] = {"provider": "local", "model": "another"}
+    if way == "file":
+        file.write_text(json.dumps(document))
+    else:
+        assert httpx.put(f"{server.url}/local/items/statsig-local", json=document).status_code == 204
+    deadline = time.monotonic() + 10
+    while arm(server) != ("groq", "another"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_panel_answers_this_machine_alone(start: Start, vendor: Vendor, items: Path) -> None:
+    """Under another host's name, or from another site's page, the items are neither read nor written."""
+    server = start_with_items(start, vendor, items)
+    url = f"{server.url}/local/items/statsig-local"
+    before = (items / "statsig-local.json").read_bytes()
+    assert httpx.get(url, headers={"host": "evil.example"}).status_code == 400
+    assert httpx.put(url, json={}, headers={"host": "evil.example"}).status_code == 400
+    assert httpx.put(url, json={}, headers={"origin": "http://evil.example"}).status_code == 403
+    assert (items / "statsig-local.json").read_bytes() == before
+
+
+def test_own_edge_config_is_left_alone(start: Start, vendor: Vendor) -> None:
+    """Where an Edge Config or a Statsig project is named, flags come from there and not from the files here."""
+    environ = {"LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1", "EDGE_CONFIG": f"{vendor.url}/ecfg_x"}
+    server = start(environ).ready()
+    assert re.search(r"off +edge config .*EDGE_CONFIG malformed", server.output)
+    answer = httpx.post(f"{server.url}/api/generate", json={"prompt": "Hi", "stream": False}, timeout=60)
+    assert answer.json()["flags"] == []
 
 
 def test_parallel_callers_of_the_embedded_model(start: Start) -> None:

@@ -7,7 +7,6 @@ branch, a mistake in a branch that is not taken does no harm here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 from lib.control.expressions import javascript
@@ -32,7 +31,6 @@ MAX_NODES = 50_000
 MAX_NESTING = 100
 MAX_KIND_CHARACTERS = 60
 BUCKETS = 10_000
-UNITS_KEPT = 512
 
 Node: TypeAlias = Mapping[str, Any]
 
@@ -295,10 +293,8 @@ class _Arms:
             total += number(from_json(arm.get("allocation")))
             self._upper.append((total, _text(arm.get("id"))))
 
-        # Hashing costs more than all else: who comes back is known.
-        self.of = lru_cache(maxsize=UNITS_KEPT)(self._of)
-
-    def _of(self, unit_id: str) -> str:
+    def of(self, unit_id: str) -> str:
+        """The unit's arm."""
         point = javascript.cyrb53(javascript.absorb(self._salt, unit_id)) % BUCKETS / BUCKETS
         return next((arm for upper, arm in self._upper if upper > point), "default")
 

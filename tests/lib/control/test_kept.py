@@ -177,6 +177,32 @@ def test_nothing_held_is_tried_again_sooner(source: Source, caplog: pytest.LogCa
     assert "defaults hold" in caplog.text
 
 
+def test_first_read_may_take_longer(source: Source) -> None:
+    """Where there is nothing to fall back on, requests may be told to wait longer for the first value."""
+
+    async def ask() -> None:
+        it = Kept("it", source, freshness_s=FRESHNESS_S, first_wait_s=1.0, clock=source.wall)
+        source.delay_s = 0.5
+        assert await it.current() == "one"
+        source.text = "two"
+        source.wall.now += FRESHNESS_S
+        assert await it.current() == "one"
+        await asyncio.sleep(1)
+        assert await it.current() == "two"
+
+    run(ask())
+
+
+def test_nothing_is_read_ahead_that_nobody_wants(source: Source) -> None:
+    """What no request has asked for is not read after an answer either."""
+
+    async def ask() -> None:
+        await kept(source).renew()
+        assert source.reads == 0
+
+    run(ask())
+
+
 def test_read_without_end(source: Source) -> None:
     """A read that never ends is given up, and counts as failed."""
 

@@ -73,9 +73,7 @@ def test_the_request_may_set_only_what_callers_may() -> None:
     """What steers the router is the operator's, whoever asks."""
     resolver = Resolver()
     assert resolver.resolve({}, CALLER, {"fallback_order": ["xai"], "budget_usd_per_day": 1.0}) == Parameters()
-    assert {name for name, row in ROWS.items() if row.caller} == {
-        *("temperature", "top_p", "max_tokens", "voice_id", "img_style")
-    }
+    assert {name for name, row in ROWS.items() if row.caller} == {"temperature", "top_p", "max_tokens"}
 
 
 def test_null_is_no_value() -> None:

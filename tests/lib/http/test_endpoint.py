@@ -263,6 +263,48 @@ def test_leaving_before_the_body() -> None:
     assert sent == []
 
 
+class LaterApp(App):
+    """Notes what is done after an answer, and how far the answer was by then."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__(from_environ({}))
+        self.done: list[str] = []
+        self._failure = failure
+
+    async def after_answer(self, request_id: str) -> None:
+        """See App."""
+        self.done.append(request_id)
+        if self._failure is not None:
+            raise self._failure
+
+
+async def _answer(call: Call) -> Response:
+    return Response(call.id)
+
+
+async def _never(call: Call) -> Response:
+    del call
+    await asyncio.sleep(FOR_EVER)
+    raise AssertionError
+
+
+def test_after_the_answer() -> None:
+    """What is left to do is done once the answer is out, for the same request; and also where there was an error."""
+    app = LaterApp()
+    got = run(exchange(over(app, POST=_answer)))
+    assert (got.complete, app.done) == (True, [got.headers["x-request-id"]])
+    run(exchange(over(app, POST=_never), leaves_after_s=1.0))
+    assert len(app.done) == 2
+
+
+def test_failure_after_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """What goes wrong then is no concern of the caller's or the server's: it is logged, without its words."""
+    got = run(exchange(over(LaterApp(RuntimeError(CANARY)), POST=_answer)))
+    assert (got.status, got.complete) == (200, True)
+    assert "RuntimeError" in caplog.text
+    assert CANARY not in caplog.text
+
+
 def test_cancelled_by_the_server() -> None:
     """A server that shuts down cancels the request, and sees it end as cancelled."""
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lib.control.parameters import DEFAULT_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS
 from lib.errors import AppError, InvalidRequest
 from lib.http.generate_request import (
-    DEFAULT_OUTPUT_TOKENS,
-    MAX_OUTPUT_TOKENS,
     GenerateRequest,
     read_generate_request,
 )
@@ -246,6 +245,17 @@ def test_defaults() -> None:
     assert request.max_tokens == DEFAULT_OUTPUT_TOKENS
     assert (request.temperature, request.top_p, request.seed, request.stop) == (None, None, None, ())
     assert (request.response_format, request.reasoning_effort) == (None, None)
+
+
+def test_parameters() -> None:
+    """Only what the caller has set is its own; a null leaves the choice as open as silence."""
+    assert read_generate_request(HI).parameters() == {}
+    body = {**HI, "temperature": 0, "top_p": None, "max_tokens": DEFAULT_OUTPUT_TOKENS}
+    assert read_generate_request(body).parameters() == {
+        "temperature": 0,
+        "top_p": None,
+        "max_tokens": DEFAULT_OUTPUT_TOKENS,
+    }
 
 
 def test_smallest_and_largest() -> None:

@@ -113,12 +113,19 @@ JSON = Policy(on_interrupt="restart", can_reset=True)
 V7 = Policy(can_reset=True, can_splice=False)
 
 
+REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16)
+
+
+def router_of(*fakes: Fake, health: Health | None = None) -> Router:
+    """A router over these vendors, in this order."""
+    rows = tuple(Row(fake.name, fake.name, "openai", "", (Model("m", 8_192, 1_024),), "m", "m") for fake in fakes)
+    return Router(rows, {fake.name for fake in fakes}, {fake.name: fake for fake in fakes}.__getitem__, health)
+
+
 def generation(*fakes: Fake, policy: Policy | None = None, health: Health | None = None) -> Generation:
     """An answer by these vendors."""
-    rows = tuple(Row(fake.name, fake.name, "openai", "", (Model("m", 8_192, 1_024),), "m", "m") for fake in fakes)
-    router = Router(rows, {fake.name for fake in fakes}, {fake.name: fake for fake in fakes}.__getitem__, health)
-    request = ChatRequest(({"role": "user", "content": "Hi"},), 16)
-    answer = router.get_completion(ProviderFlag(), request, Context(policy=policy or Policy()))
+    router = router_of(*fakes, health=health)
+    answer = router.get_completion(ProviderFlag(), REQUEST, Context(policy=policy or Policy()))
     return Generation(answer, Recorder(Costs(), region=None, deployment=None), SUBJECT, 1000.0)
 
 
@@ -317,6 +324,60 @@ def test_answer_that_is_continued(caplog: pytest.LogCaptureFixture, form: Form) 
             ("first", "interrupted"),
             ("continuation", "ok"),
         ]
+
+    run(test())
+
+
+def test_thoughts_that_break_off() -> None:
+    """Who takes over from a model that was still thinking thinks anew: in a part of its own, not glued to the other."""
+
+    async def test() -> None:
+        first = Fake("a", [Delta(reasoning="Let me th")], Overloaded())
+        second = Fake("b", [Delta(reasoning="Let me think."), *HELLO])
+        body, _ = await sent(await generation(first, second).respond("ui"))
+        parts = [(chunk["type"], chunk.get("delta")) for chunk in events(body) if "reasoning" in chunk["type"]]
+        assert parts == [
+            ("reasoning-start", None),
+            ("reasoning-delta", "Let me th"),
+            ("reasoning-end", None),
+            ("reasoning-start", None),
+            ("reasoning-delta", "Let me think."),
+            ("reasoning-end", None),
+        ]
+
+    run(test())
+
+
+@pytest.mark.parametrize("form", ["text", "ui"])
+def test_continuation_that_thinks(form: Form) -> None:
+    """What a model thinks before it goes on with another's text is in neither its text nor parts between."""
+
+    async def test() -> None:
+        half = Fake("a", [Delta(reasoning="Hm."), Delta(text="Hel")], Overloaded())
+        other = Fake("b", [Delta(reasoning="Where was I?"), Delta(text="Hel", reasoning="So."), Delta(text="lo")])
+        body, ended = await sent(await generation(half, other).respond(form))
+        assert ended
+        assert b"Where was I?" not in body
+        if form == "text":
+            assert body == b"Hello"
+        else:
+            kinds = [chunk["type"] for chunk in events(body)]
+            assert (kinds.count("reasoning-start"), kinds.count("text-start")) == (1, 1)
+
+    run(test())
+
+
+def test_message_that_goes_on() -> None:
+    """An answer that goes into a message of the page's names it; the request keeps an id of its own."""
+
+    async def test() -> None:
+        fake, recorder = Fake("a", HELLO), Recorder(Costs(), region=None, deployment=None)
+        answer = router_of(fake).get_completion(ProviderFlag(), REQUEST, Context())
+        into = Generation(answer, recorder, SUBJECT, 1000.0, message_id="m-1")
+        start, *_ = events((await sent(await into.respond("ui")))[0])
+        assert (start["messageId"], start["messageMetadata"]["id"]) == ("m-1", "request-1")
+        start, *_ = events((await sent(await generation(fake).respond("ui")))[0])
+        assert start["messageId"] == "request-1"
 
     run(test())
 

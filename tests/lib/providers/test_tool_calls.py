@@ -12,11 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib.errors import BrokenStream, ProviderError
-from lib.providers.base import MAX_DEPTH, Delta, ToolCallDelta, json_object
+from lib.providers.base import MAX_DEPTH, ChatRequest, Delta, ToolCallDelta, json_object
 from lib.providers.chat import ChatStream
 from lib.providers.tool_calls import MAX_ID, MAX_TOOL_CALLS, ToolCallReader
 from tests.fakes.openapi import delta_violations
 from tests.fakes.vendor import Reply, call_piece, calls, chunk, event, usage
+from tests.lib.conversations import WITH_CALLS
 
 DONE = b"data: [DONE]\n\n"
 FINISH = event(chunk({}, finish_reason="tool_calls"))
@@ -199,6 +200,20 @@ def test_ids_that_can_not_be_used(id_: str) -> None:
     assert len({call[0] for call in got}) == 2
     assert all(0 < len(call[0]) <= MAX_ID for call in got)
     assert [call[2] for call in got] == [PARIS, ROME]
+
+
+def test_ids_of_earlier_answers() -> None:
+    """A vendor that counts its calls anew in each answer gets no page to take one for another."""
+    messages: tuple[dict[str, object], ...] = tuple(WITH_CALLS)
+    stream = ChatStream(ChatRequest(messages, 16).call_ids)
+    got = put_together(
+        stream.feed(event(chunk(call_piece(0, id="call_1", name="weather", arguments=PARIS[:4]))))
+        + stream.feed(event(chunk(call_piece(0, id="call_1", arguments=PARIS[4:]))))
+        + stream.feed(event(chunk(call_piece(1, id="call_9", name="weather", arguments=ROME))))
+    )
+    assert [call[2] for call in got] == [PARIS, ROME]
+    assert got[0][0] not in {"call_1", "call_2"}
+    assert got[1][0] == "call_9"
 
 
 @pytest.mark.parametrize("tail", [[FINISH, DONE], [DONE], [FINISH]])

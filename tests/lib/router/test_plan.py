@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lib.errors import AppError, FieldError, InvalidRequest, NoProvider
 from lib.providers.base import Capability, ChatRequest, Model
 from lib.providers.catalog import ROWS, Row
-from lib.router.plan import Choice, ProviderFlag, make_plan
+from lib.router.plan import Choice, ProviderFlag, make_plan, renamed
 
 ALL = frozenset(row.name for row in ROWS)
 HOSTED = ALL - {"local"}
@@ -19,6 +19,20 @@ PLAIN = ChatRequest(({"role": "user", "content": "Hi"},), 16)
 SCHEMA: dict[str, object] = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
 STRUCTURED = ChatRequest(PLAIN.messages, 16, response_format=SCHEMA)
 PICTURE = ChatRequest(({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x"}}]},), 16)
+TOOLS: tuple[dict[str, object], ...] = ({"type": "function", "function": {"name": "x"}},)
+CALLING = ChatRequest(PLAIN.messages, 16, tools=TOOLS)
+CALLED = ChatRequest(
+    (
+        {"role": "user", "content": "Hi"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "a", "function": {"name": "x", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ),
+    16,
+)
 NO_FLAG, NO_CHOICE = ProviderFlag(), Choice()
 
 
@@ -117,6 +131,25 @@ def test_chosen_fast_and_strong(word: str, size: str) -> None:
     """A caller's `fast` and `strong` mean each provider's own."""
     rows = (row("a"), row("b"))
     assert plan(choice=Choice(model=word), rows=rows, on=frozenset({"a", "b"})) == [f"a/a-{size}", f"b/b-{size}"]
+
+
+@pytest.mark.parametrize("request_", [CALLING, CALLED])
+def test_tools(request_: ChatRequest) -> None:
+    """Who can't call tools is not asked where there are any, or where some were called before."""
+    rows = (row("a"), row("b", "tools"))
+    assert plan(request=request_, rows=rows, on=frozenset({"a", "b"})) == ["b/b-small"]
+    assert plan(rows=rows, on=frozenset({"a", "b"})) == ["a/a-small", "b/b-small"]
+    with pytest.raises(InvalidRequest) as caught:
+        plan(request=request_, rows=rows, on=frozenset({"a"}))
+    assert caught.value.code == "capability_missing"
+    assert caught.value.errors == (FieldError("tools", "needs tools"),)
+
+
+def test_tools_of_the_catalogue() -> None:
+    """Every hosted vendor calls tools, the embedded model does not; together with a schema only some do."""
+    assert providers(plan(request=CALLING)) == [row.name for row in ROWS if not row.demo]
+    both = ChatRequest(PLAIN.messages, 16, tools=TOOLS, response_format=SCHEMA)
+    assert providers(plan(request=both)) == ["xai"]
 
 
 def test_chosen_provider_is_asked_alone() -> None:
@@ -258,6 +291,24 @@ def test_fallback_order() -> None:
         assert "".join(providers(plan(ProviderFlag(provider=flag), rows=rows, on=on, order=order))) == expected
     chosen = plan(choice=Choice(model="fast"), rows=rows, on=on, order=("c",))
     assert "".join(providers(chosen)) == "cabd"
+
+
+def test_other_models_behind_the_words() -> None:
+    """`fast`, which is also the default, and `strong` may stand for other models of one provider, new ones included."""
+    rows = renamed((row("a"), row("b")), "a/newer/one", "b/b-small")
+    on = frozenset({"a", "b"})
+    assert plan(on=on, rows=rows) == ["a/newer/one", "b/b-small"]
+    assert plan(choice=Choice(model="fast"), on=on, rows=rows) == ["a/newer/one", "b/b-small"]
+    assert plan(choice=Choice(model="strong"), on=on, rows=rows) == ["a/a-large", "b/b-small"]
+    assert plan(choice=Choice(model="a-small"), on=on, rows=rows) == ["a/a-small"]
+    assert rows[0].model("newer/one") == Model("newer/one", 8_192, 4_096, guessed=True)
+
+
+@pytest.mark.parametrize("route", [None, "", "c/c-small", "a", "a/"])
+def test_words_that_stay(route: str | None) -> None:
+    """Nothing named, or a provider that is not there, leaves the catalogue as it is."""
+    rows = (row("a"), row("b"))
+    assert renamed(rows, route, route) == rows
 
 
 def test_nobody_is_on() -> None:

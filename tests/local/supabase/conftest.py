@@ -35,13 +35,14 @@ Supabase = Any
 
 @dataclass
 class Clock:
-    """The time by which tokens expire."""
+    """The time by which tokens expire: it stands still at the beginning of the tests, unless moved."""
 
+    start: float = field(default_factory=time.time)
     offset: float = 0
 
     def __call__(self) -> float:
         """Seconds since the epoch."""
-        return time.time() + self.offset
+        return self.start + self.offset
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def served(database: Database, folder: Path, loop: LoopThread, clock: Clock) -> 
 
 @pytest.fixture
 def clock(project: Project) -> Iterator[Callable[[float], None]]:
-    """Moves the time by which tokens expire; afterwards it is the machine's again."""
+    """Moves the time by which tokens expire; afterwards it is back."""
 
     def move(seconds: float) -> None:
         project.clock.offset += seconds

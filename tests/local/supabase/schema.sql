@@ -52,12 +52,11 @@ create function public."fu%n ""c""; --"("a %s ""b""" int) returns int language s
   $$ select $1 $$;
 create function public.whoami() returns jsonb language sql stable set search_path = '' as
   $$ select auth.jwt() || jsonb_build_object('role_now', current_user) $$;
-create function public.sleeps(seconds float) returns void language sql set search_path = '' as
-  $$ select pg_catalog.pg_sleep(seconds) $$;
+create function public.setting(name text) returns text language sql stable as $$ select current_setting(name) $$;
 create function public.forbidden() returns int language sql stable set search_path = '' as $$ select 1 $$;
 revoke execute on all functions in schema public from public;
 grant execute on all functions in schema public to authenticated, service_role;
-grant execute on function public.add, public.whoami, public.sleeps to anon;
+grant execute on function public.add, public.whoami, public.setting to anon;
 revoke execute on function public.forbidden from authenticated, service_role;
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values

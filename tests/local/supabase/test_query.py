@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.supabase.preferences import Preferences, preferences
 from local.supabase.query import (
     MAX_DEPTH,
     Column,
@@ -13,13 +14,11 @@ from local.supabase.query import (
     Filter,
     Group,
     Order,
-    Preferences,
     Query,
     QueryError,
     Selected,
     Step,
     parse,
-    preferences,
 )
 
 ALL = ("select", "order", "limit", "offset", "columns", "on_conflict")

@@ -248,7 +248,7 @@ def attack(name: str, left: int) -> list[tuple[str, str, Any]]:
     return requests
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=ATTACKS)
 def test_no_text_is_taken_for_sql(project: Project, left: int, name: str) -> None:
     """Wherever a caller's text stands, it is a name, a value or an error: all rows are there as before."""

@@ -463,10 +463,16 @@ def test_claims_reach_the_database(project: Project) -> None:
     assert project.admin().rpc("whoami").execute().data == {"role": "service_role", "role_now": "service_role"}
 
 
-def test_roles_have_their_time_limits(project: Project) -> None:
-    """A role's own statement_timeout holds, as on the hosted service."""
-    response = project.send("POST", "/rest/v1/rpc/sleeps", key=PUBLISHABLE, json={"seconds": 60})
-    assert response.json()["code"] == "57014"
+def test_roles_have_their_settings(project: Project) -> None:
+    """A role's own settings hold, as on the hosted service, and functions find what is in `public` and `extensions`."""
+    limits = {
+        "anon": project.client().rpc("setting", {"name": "statement_timeout"}).execute().data,
+        "authenticated": project.user().rpc("setting", {"name": "statement_timeout"}).execute().data,
+        "service_role": project.admin().rpc("setting", {"name": "statement_timeout"}).execute().data,
+    }
+    assert limits == {"anon": "3s", "authenticated": "8s", "service_role": "8s"}
+    assert project.admin().rpc("setting", {"name": "search_path"}).execute().data == '"public", "extensions"'
+    assert project.admin().rpc("setting", {"name": "transaction_read_only"}, get=True).execute().data == "on"
 
 
 def test_keys(project: Project) -> None:

@@ -51,11 +51,16 @@ def mutations(token: str, number: int, seed: int) -> list[str]:
     return sorted(made)
 
 
+def last_changed(token: str) -> list[str]:
+    """Tokens with another last character, some of whose bits a careless decoder drops."""
+    return [token[:-1] + each for each in ALPHABET if each != token[-1]]
+
+
 def test_no_mutation_of_an_access_token_passes(tokens: Tokens) -> None:
     """Of two thousand changed tokens none counts."""
     genuine, _ = tokens.access_token(CLAIMS)
     assert tokens.claims(genuine)["sub"] == CLAIMS["sub"]
-    for mutation in mutations(genuine, 2000, seed=1):
+    for mutation in [*mutations(genuine, 2000, seed=1), *last_changed(genuine)]:
         with pytest.raises(TokenError):
             tokens.claims(mutation)
 
@@ -64,7 +69,7 @@ def test_no_mutation_of_a_url_token_passes(tokens: Tokens) -> None:
     """Nor of a signed URL's."""
     genuine = tokens.url_token("download", {"url": "bucket/name"}, 60)
     assert tokens.url_claims("download", genuine)["url"] == "bucket/name"
-    for mutation in mutations(genuine, 2000, seed=2):
+    for mutation in [*mutations(genuine, 2000, seed=2), *last_changed(genuine)]:
         with pytest.raises(TokenError):
             tokens.url_claims("download", mutation)
 

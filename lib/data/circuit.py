@@ -19,9 +19,9 @@ NOT_WELL = ("timeout", "connection_failed", "http_5", "PGRST00", "08", "53", "55
 class Rpc(Protocol):
     """Calls a function of the database. Raises DataFailed."""
 
-    async def __call__(
-        self, function: str, arguments: Mapping[str, object], *, timeout_s: float = TIMEOUT_S, /
-    ) -> Any: ...
+    async def __call__(self, function: str, arguments: Mapping[str, object], /, *, timeout_s: float = TIMEOUT_S) -> Any:
+        """Send it once."""
+        ...
 
 
 class Circuit:

@@ -90,9 +90,8 @@ class InstanceLimits:
             self._microusd += actual_microusd - held_microusd
 
     def _standing(self, remaining: int) -> Standing:
-        missing = self._cap.requests_per_minute - remaining
-        reset_s = ceil(missing * MINUTE_S / self._cap.requests_per_minute) if self._cap.requests_per_minute else MINUTE_S
-        return Standing(self._cap.requests_per_minute, remaining, max(reset_s, 1))
+        limit = self._cap.requests_per_minute
+        return Standing(limit, remaining, max(ceil((limit - remaining) * MINUTE_S / max(limit, 1)), 1))
 
     def _turn_to(self, now: float) -> None:
         if now > self._filled_at:
@@ -101,6 +100,15 @@ class InstanceLimits:
             self._filled_at = now
         if int(now // DAY_S) != self._day:
             self._day, self._microusd = int(now // DAY_S), 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose limits count; `microusd_per_day` lowers the budget that the database has for the caller."""
+
+    kind: Kind
+    id: str
+    microusd_per_day: int | None = None
 
 
 class Limits:
@@ -113,41 +121,38 @@ class Limits:
         self._clock = clock
         self._unsettled: dict[str, int | None] = {}
 
-    def open(self, request_id: str, kind: Kind, caller_id: str) -> Account:
-        """The account of one request. Reserve before the first call to a provider, settle after the last byte."""
-        return Account(self, request_id, kind, caller_id)
-
     async def usage(self, kind: Kind, caller_id: str) -> dict[str, Any] | None:
         """What own_usage says of a caller; None without a database. Raises DataFailed."""
         if self._rpc is None:
             return None
         return await self._rpc("own_usage", {"p_caller_kind": kind, "p_caller_id": caller_id})
 
-    async def reserve(self, hold: Hold, kind: Kind, caller_id: str, *, counts: bool) -> Standing:
-        """Hold money by `hold`. Raises LimitReached, Unavailable."""
+    async def reserve(self, hold: Hold, caller: Subject, *, counts: bool) -> Standing:
+        """Hold money by `hold`; `counts`: as a request of this minute. Raises LimitReached, Unavailable."""
         hold.at = self._clock()
         if self._rpc is None:
             standing = self._here.take(hold.microusd, hold.at)
             hold.here = True
             return standing
-        hold.there = True
+        hold.there, budget = True, caller.microusd_per_day
         try:
             answer = await self._rpc(
                 "reserve",
                 {
                     "p_reservation_id": hold.id,
-                    "p_caller_kind": kind,
-                    "p_caller_id": caller_id,
+                    "p_caller_kind": caller.kind,
+                    "p_caller_id": caller.id,
                     "p_microusd": hold.microusd,
                     "p_requests": 1 if counts else 0,
                     "p_lifetime_s": LIFETIME_S,
+                    **({} if budget is None else {"p_caller_microusd_per_day": budget}),
                 },
             )
             return _granted(answer, hold)
         except DataFailed as error:
             # What was asked may have been done all the same: it will be settled as if it had been.
             hold.there = error.reason == "timeout"
-            if kind != "key":
+            if caller.kind != "key":
                 raise Unavailable(
                     "Nobody can count what you use now. Try again in a moment.",
                     code="data_unavailable",
@@ -204,10 +209,10 @@ class Account:
     that was held counts.
     """
 
-    def __init__(self, limits: Limits, request_id: str, kind: Kind, caller_id: str) -> None:
+    def __init__(self, limits: Limits, request_id: str, caller: Subject) -> None:
         self._limits = limits
         self._request_id = request_id
-        self._caller: tuple[Kind, str] = (kind, caller_id)
+        self._caller = caller
         self._holds: list[Hold] = []
         self._reserving: asyncio.Task[Standing] | None = None
         self.spent_microusd: int | None = 0
@@ -221,7 +226,7 @@ class Account:
         """Begin to reserve; `reserved` waits for it. Also where nobody does, `settle` gives it back."""
         hold = Hold(str(UUID(self._request_id)), microusd)
         self._holds.append(hold)
-        self._reserving = asyncio.create_task(self._limits.reserve(hold, *self._caller, counts=True))
+        self._reserving = asyncio.create_task(self._limits.reserve(hold, self._caller, counts=True))
 
     async def reserved(self) -> Standing:
         """Where the caller stands now. Raises LimitReached, Unavailable."""
@@ -234,7 +239,7 @@ class Account:
         if missing > 0:
             hold = Hold(uuid7(), missing)
             self._holds.append(hold)
-            await self._limits.reserve(hold, *self._caller, counts=False)
+            await self._limits.reserve(hold, self._caller, counts=False)
 
     async def settle(self) -> None:
         """Book what was spent and give back the rest. Never raises."""

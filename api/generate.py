@@ -14,7 +14,7 @@ import orjson
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import FieldError, Forbidden, InvalidRequest, MethodNotAllowed, NotFound
+from lib.errors import FieldError, Forbidden, InvalidRequest, MethodNotAllowed, NotConfigured, NotFound
 from lib.http.auth import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
@@ -25,6 +25,7 @@ from lib.router.affinity import conversation_of
 from lib.router.attempt import Policy
 from lib.router.plan import Choice
 from lib.router.router import Context
+from lib.settings import SUPABASE_VARIABLES
 from lib.telemetry.events import Subject
 
 
@@ -98,6 +99,9 @@ async def stop(call: Call) -> Response:
             found = found or await call.app.stops.stop_elsewhere(request_id, caller.id)
     except ValueError:
         pass  # no id of ours
+    if found is None and call.app.database is None:
+        needed = ", ".join(SUPABASE_VARIABLES)
+        raise NotConfigured(f"It does not run in this process, and others are reached by rows: set {needed}.")
     if found is None:
         raise NotFound("You have no generation of this id.")
     body = orjson.dumps({"id": request_id, "status": found})

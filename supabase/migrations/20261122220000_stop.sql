@@ -32,7 +32,3 @@ comment on function public.stops_among is 'Which of these requests shall stop, a
 
 revoke all on function public.request_stop, public.stops_among from public, anon, authenticated;
 grant execute on function public.request_stop, public.stops_among to service_role;
-
--- Whoever asks for these waits two seconds at most: the database gives up before that, so that nothing piles up in it.
-alter function public.reserve set lock_timeout = '1800ms';
-alter function public.settle set lock_timeout = '1800ms';

@@ -183,6 +183,7 @@ class App:
             self.policy,
             first_token_s=parameters.first_token_budget_ms / 1000,
             hedge_s=parameters.hedge_s,
+            hedge_adapts=parameters.hedge == "auto",
             honour_retry_after=parameters.honour_retry_after,
             fallback_order=parameters.fallback_order,
             fast_model=parameters.fast_model,

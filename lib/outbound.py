@@ -47,8 +47,12 @@ class Outbound:
         The body of the answer is not read, whatever its status.
         """
         await asyncio.to_thread(self._load)
-        post = partial(self._open().post, url, proxy=proxy_for(url), allow_redirects=False)
-        return lambda body, more: post(data=body, headers={**headers, **more} if more else headers)
+        from multidict import CIMultiDict  # noqa: PLC0415 - comes with aiohttp
+        from yarl import URL  # noqa: PLC0415
+
+        post = partial(self._open().post, URL(url), proxy=proxy_for(url), allow_redirects=False)
+        usual = CIMultiDict(headers)
+        return lambda body, more: post(data=body, headers=CIMultiDict({**headers, **more}) if more else usual)
 
     def httpx(self) -> httpx.AsyncClient:
         """The same connections behind httpx's interface, for SDKs. Imports at the first call: use a thread."""

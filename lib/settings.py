@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
 
-Kind = Literal["secret", "connection", "url", "flag", "number", "name", "list", "text"]
+Kind = Literal["secret", "connection", "url", "flag", "number", "name", "list", "text", "public"]
 Role = Literal["user", "operator"]
 MIN_SECRET_CHARACTERS = 16
 DEFAULT_FRESHNESS_S = 10.0
@@ -182,7 +182,7 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "SUPABASE_PUBLISHABLE_KEY",
-        "text",
+        "public",
         "The project's publishable key, sb_publishable_…: users read with it and their own token, under the policies.",
         "supabase",
     ),
@@ -194,7 +194,7 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "SUPABASE_ANON_KEY",
-        "text",
+        "public",
         "The legacy form of SUPABASE_PUBLISHABLE_KEY; used where that is not set.",
         "supabase",
     ),

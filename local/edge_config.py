@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from starlette.types import ASGIApp
 from lib.app import App
 from lib.errors import BadRequest, FieldError, Forbidden, InvalidRequest, NotFound
 from lib.http.endpoint import Call, Endpoint
+from lib.settings import from_environ
 
 STORE_ID = "ecfg_local"
 TOKEN = "local"  # noqa: S105 - guards nothing: only this machine's own pages and processes get to the port
@@ -74,13 +74,14 @@ class Files:
             log.warning("%s can't be read (%s): not followed", file.name, error.strerror)
 
 
-def endpoints(files: Files, app: App) -> dict[str, ASGIApp]:
+def endpoints(files: Files) -> dict[str, ASGIApp]:
     """What to serve below which path: the store, and the panel that edits it."""
     store, panel = _Store(files), _Panel(files)
-    current: Callable[[], App] = lambda: app  # noqa: E731 - a function of one word
+    # Not the product's own: these answers have nothing to do with its settings, and lead to no reads of the store.
+    bare = App(from_environ({}))
     return {
-        f"/{STORE_ID}": Endpoint(current, GET=store.read),
-        PANEL: Endpoint(current, GET=panel.read, PUT=panel.write),
+        f"/{STORE_ID}": Endpoint(lambda: bare, GET=store.read),
+        PANEL: Endpoint(lambda: bare, GET=panel.read, PUT=panel.write),
     }
 
 

@@ -82,7 +82,7 @@ class Tokens:
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm == "HS256" and self._secret is not None:
             key: Any = self._secret
-        elif algorithm in KEY_TYPES and isinstance(kid, str):
+        elif isinstance(algorithm, str) and algorithm in KEY_TYPES and isinstance(kid, str):
             key = await self._keys.get(kid, algorithm)
         else:
             raise _refused()

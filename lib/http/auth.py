@@ -82,7 +82,13 @@ class Auth:
 
     def __init__(self, settings: Settings, users: Users | None = None) -> None:
         """Without `users` there are keys and guests alone."""
-        self._keys = [(hashlib.sha256(key.secret.encode()).digest(), key) for key in settings.api_keys]
+        self._key_holders = [
+            (
+                hashlib.sha256(key.secret.encode()).digest(),
+                Caller(str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), "key", key.role, name=key.name),
+            )
+            for key in settings.api_keys
+        ]
         self._session_secret = settings.session_secret.encode() if settings.session_secret else None
         self._guests = settings.allow_anonymous
         self._origins = settings.allowed_origins
@@ -158,10 +164,9 @@ class Auth:
         secret = secret.strip()
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         # Every key is compared, in constant time, so that the answer's timing tells nothing.
-        matches = [key for known, key in self._keys if hmac.compare_digest(known, digest)]
+        matches = [holder for known, holder in self._key_holders if hmac.compare_digest(known, digest)]
         if matches:
-            key = matches[0]
-            return Caller(str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), "key", key.role, name=key.name)
+            return matches[0]
         if self._users is not None and looks_like_a_token(secret):
             return self._user(await self._users.tokens.identity(secret), Session(secret, ""))
         raise _unauthorized("This API key is not known here.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,12 +27,13 @@ from tests.api.conftest import over, start_instance, supabase  # noqa: F401 - fi
 from tests.api.conftest import StartInstance
 from tests.conftest import KEY_HEADER, Serve, hosted_over
 from tests.fakes.loop import LoopThread
-from tests.fakes.vendor import Vendor
-from tests.fakes.web import Asked, Told, Web
+from tests.fakes.vendor import Gate, Vendor
+from tests.fakes.web import Told, Web
 from tests.local.supabase.conftest import Project
 
 ASK: dict[str, object] = {"prompt": "Hi", "stream": False}
 KILLS = int(os.environ.get("KILLS", "20"))
+PAUSE = threading.Event()
 NOWHERE = "http://127.0.0.1:9"
 EVENT = InferenceEvent(
     **dict.fromkeys(InferenceEvent.__slots__),  # type: ignore[arg-type]
@@ -115,12 +117,16 @@ def test_fault_27_killed_before_the_flush(
     tmp_path: Path,
 ) -> None:
     """An instance that is killed when the answer is out and the events are not: their log lines make the rows."""
-    silent = Web(loop, lambda _: Told(503))
+    gate = Gate()
+    silent = Web(loop, lambda asked: Told(503, gate=gate) if asked.path.endswith("record_events") else Told(503))
     environ = {**hosted_over(groq=vendor), **over(supabase), "SUPABASE_URL": silent.url}
     for _ in range(KILLS):
         instance = start_instance(environ)
         assert ask(instance.url, **KEY_HEADER).status_code == 200
+        # Held back by the database's silence: the line is all that there is.
+        assert any("ai_inference" in instance.log.read_text() or PAUSE.wait(0.005) for _ in range(5000))
         instance.kill()
+    gate.open()
     silent.close()
     lines = [line for file in tmp_path.glob("instance-*.log") for line in file.read_text().splitlines()]
     app = App(from_environ(over(supabase)))

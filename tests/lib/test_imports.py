@@ -51,6 +51,7 @@ PURE = [
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",
+    "lib/router/hedge.py",
     "lib/providers/sse.py",
     "lib/router/tool_calls.py",
     "lib/router/told.py",

@@ -41,7 +41,7 @@ def test_empty_environment() -> None:
 def test_what_a_part_needs_turns_it_on() -> None:
     """The variables that a part says it lacks are those that turn it on."""
     values = {
-        **{variable.name: SECRET for variable in ALL_VARIABLES if variable.kind == "secret"},
+        **{variable.name: SECRET for variable in ALL_VARIABLES if variable.kind in {"secret", "public"}},
         **{variable.name: "http://127.0.0.1:9" for variable in ALL_VARIABLES if variable.kind == "url"},
         **{variable.name: CONNECTION for variable in ALL_VARIABLES if variable.kind == "connection"},
         "API_KEYS": f"web:user:{SECRET}",
@@ -350,6 +350,7 @@ BAD_OF_KIND = {
     "name": "two words",
     "list": "nowhere",
     "text": "nobody",
+    "public": "two words é",
 }
 
 
@@ -371,6 +372,7 @@ GOOD = {
     "name": "item-1",
     "list": "https://a.example",
     "text": "groq",
+    "public": SECRET,
 }
 BAD = [
     f"{CANARY} {CANARY}",
@@ -425,3 +427,36 @@ def test_any_values(environ: dict[str, str]) -> None:
     """No value whatever stops the product from starting."""
     settings = from_environ(environ)
     assert settings.malformed.keys() <= environ.keys()
+
+
+SUPABASE = {
+    "SUPABASE_URL": "https://ref.supabase.co/",
+    "SUPABASE_SECRET_KEY": "sb_secret_x",
+    "SUPABASE_PUBLISHABLE_KEY": "sb_publishable_x",
+}
+
+
+def test_supabase() -> None:
+    """It takes the address and both keys; without one of them it is off, and says which three it needs."""
+    settings = from_environ(SUPABASE)
+    assert settings.supabase is not None
+    assert (settings.supabase.url, settings.supabase.jwt_secret) == ("https://ref.supabase.co", None)
+    assert settings.legacy == ()
+    assert "sb_" not in repr(settings)
+    for name in SUPABASE:
+        settings = from_environ({**SUPABASE, name: ""})
+        part = next(part for part in settings.parts if part.name == "supabase")
+        assert (settings.supabase, part.on, part.needs) == (None, False, tuple(SUPABASE))
+
+
+def test_legacy_keys_of_supabase() -> None:
+    """Old names count where the new ones are not set, and are warned of; never in place of one that is malformed."""
+    old = {"SUPABASE_SERVICE_ROLE_KEY": "eyJ.service", "SUPABASE_ANON_KEY": "eyJ.anon"}
+    settings = from_environ({"SUPABASE_URL": "https://ref.supabase.co", **old})
+    assert settings.supabase is not None
+    assert (settings.supabase.secret_key, settings.supabase.publishable_key) == tuple(old.values())
+    assert settings.legacy == tuple(old)
+    both = from_environ({**SUPABASE, **old})
+    assert both.supabase is not None
+    assert (both.supabase.secret_key, both.legacy) == ("sb_secret_x", ())
+    assert from_environ({**SUPABASE, **old, "SUPABASE_SECRET_KEY": "two words"}).supabase is None

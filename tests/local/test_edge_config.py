@@ -36,7 +36,7 @@ def url(folder: Path, loop: LoopThread) -> Iterator[str]:
     """The site with the store beside it."""
     app = App(from_environ(ACCESS))
     with ExitStack() as running:
-        yield running.enter_context(Served(Site(ROOT, app, endpoints(Files(folder), app)), loop)).url
+        yield running.enter_context(Served(Site(ROOT, app, endpoints(Files(folder))), loop)).url
 
 
 def get(url: str, path: str, **headers: str) -> httpx.Response:

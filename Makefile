@@ -41,6 +41,14 @@ doctor: ## Say what is on, off, missing or malformed, by variable name
 	@sh scripts/install local
 	@$(PY) -m local.report
 
+.PHONY: replay-events
+replay-events: install-dev ## Make rows of the events in a log, where they are none yet: FILE=…
+	@$(PY) -m scripts.replay_events "$(FILE)"
+
+.PHONY: test-kills
+test-kills: install-dev ## Kill an instance two hundred times between an answer and its events (fault row 27)
+	@KILLS=200 $(PY) -m pytest -k test_fault_27_killed
+
 .PHONY: lock
 lock: install-dev ## Upgrade the pinned requirements
 	@sh scripts/lock

@@ -2,6 +2,8 @@
 
 The session lives in a cookie that no script can read. A server that acts for its users sends their access token as a
 bearer instead, and needs none of this but GET.
+
+GET /api/usage: what the caller used today and may still use. DELETE /api/me: remove all that is the caller's.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import AppError, Conflict, FieldError, InvalidRequest, Unauthorized, Unavailable
+from lib.errors import AppError, Conflict, FieldError, InvalidRequest, MethodNotAllowed, Unauthorized, Unavailable
 from lib.http.auth import Caller
 from lib.http.body import field_path
 from lib.http.cookies import address
 from lib.http.endpoint import Call, Endpoint
+from lib.http.forget import forget_me
+from lib.http.usage import usage
 
 NO_STORE = {"cache-control": "private, no-store"}
 
@@ -133,4 +137,18 @@ def _answer(body: dict[str, object], status: int, caller: Caller | None) -> Resp
     return response
 
 
-app = Endpoint(current, GET=who, POST=sign_in, PUT=sign_up, DELETE=sign_out)
+async def read(call: Call) -> Response:
+    """GET of all three."""
+    if "me" in call.request.query_params:
+        raise MethodNotAllowed("This path takes DELETE.", headers={"allow": "DELETE"})
+    return await (usage(call) if "usage" in call.request.query_params else who(call))
+
+
+async def remove(call: Call) -> Response:
+    """DELETE of all three."""
+    if "usage" in call.request.query_params:
+        raise MethodNotAllowed("This path takes GET.", headers={"allow": "GET"})
+    return await (forget_me(call) if "me" in call.request.query_params else sign_out(call))
+
+
+app = Endpoint(current, GET=read, POST=sign_in, PUT=sign_up, DELETE=remove)

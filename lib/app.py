@@ -15,6 +15,9 @@ from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
 from lib.data.accounts import Accounts
+from lib.data.circuit import Circuit
+from lib.data.limits import Cap, Limits
+from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
@@ -32,8 +35,9 @@ from lib.router.router import Router
 from lib.settings import Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
-from lib.telemetry.sinks import Sinks
+from lib.telemetry.sinks import Outbox, Sink, Sinks
 from lib.telemetry.statsig import StatsigSink
+from lib.telemetry.supabase import SupabaseSink
 
 if TYPE_CHECKING:
     import httpx
@@ -45,7 +49,8 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
 class App:
     """The product's parts over one set of settings.
 
-    `policy` is what requests begin with: handlers replace what their request decides. `health` is the providers'.
+    `policy` is what requests begin with: handlers replace what their request decides. `health` is the providers',
+    `cap` what this process allows where no database counts.
     """
 
     def __init__(
@@ -56,8 +61,10 @@ class App:
         policy: Policy | None = None,
         health: Health | None = None,
         embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
+        cap: Cap | None = None,
     ) -> None:
         self.settings = settings
+        self._cap = cap
         self.policy = policy or Policy()
         self._health = health or Health()
         self._rows = {row.name: row for row in rows}
@@ -82,6 +89,21 @@ class App:
         """Rows and files; None without a Supabase project."""
         access = self.settings.supabase
         return None if access is None else Supabase(access, self.exchange, self.http)
+
+    @cached_property
+    def database(self) -> Circuit | None:
+        """Its functions, for what lies on every request's way: fails at once while it is down."""
+        return None if self.supabase is None else Circuit(self.supabase.rpc)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What callers may do and spend."""
+        return Limits(self.database, self._cap)
+
+    @cached_property
+    def stops(self) -> Stops:
+        """What this process generates, and who wants it to stop."""
+        return Stops(self.database)
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -193,10 +215,13 @@ class App:
 
     def _sinks(self) -> Sinks:
         settings = self.settings
-        if settings.statsig_secret is None:
-            return Sinks()
-        api_url, secret, tier = settings.statsig_api_url, settings.statsig_secret, settings.tier
-        return Sinks(StatsigSink(self.exchange, api_url=api_url, secret=secret, tier=tier))
+        sinks: list[Sink] = []
+        if self.database is not None:
+            sinks.append(Outbox(SupabaseSink(self.database)))
+        if settings.statsig_secret is not None:
+            api_url, secret, tier = settings.statsig_api_url, settings.statsig_secret, settings.tier
+            sinks.append(StatsigSink(self.exchange, api_url=api_url, secret=secret, tier=tier))
+        return Sinks(*sinks)
 
     async def after_answer(self, request_id: str) -> None:
         """What is left to do once an answer is sent, while its caller waits for nothing any more. Never raises."""

@@ -10,6 +10,7 @@ AppError                      what a caller is told: status, code, message
 ├── Conflict             409  it is so already, or somebody else's
 ├── PayloadTooLarge      413
 ├── UnsupportedMediaType 415
+├── LimitReached         429  too many requests, or too much money; when to come back
 ├── Interrupted          502  the answer broke off after its first token
 ├── InvalidObject        502  the answer is not the JSON that was asked for
 ├── NoProvider           503  no provider could answer
@@ -123,6 +124,12 @@ class UnsupportedMediaType(AppError):
     """The body is not sent as JSON."""
 
     status, code = 415, "unsupported_media_type"
+
+
+class LimitReached(AppError):
+    """The caller, or all of them, have used what a minute or a day allows; `code` says which."""
+
+    status, code = 429, "rate_limited"
 
 
 class Interrupted(AppError):

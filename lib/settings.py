@@ -204,6 +204,12 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
         "Only for projects whose access tokens are still signed with it (HS256). Others are checked by public keys.",
         "supabase",
     ),
+    Variable(
+        "CRON_SECRET",
+        "secret",
+        f"What Vercel's cron sends as a bearer to GET /api/health?run=1; at least {MIN_SECRET_CHARACTERS} characters.",
+        "cron",
+    ),
 )
 
 
@@ -231,6 +237,7 @@ class Settings:
     statsig_api_url: str = STATSIG_API_URL
     statsig_cdn_url: str = STATSIG_CDN_URL
     supabase: SupabaseAccess | None = None
+    cron_secret: str | None = field(default=None, repr=False)
     legacy: tuple[str, ...] = ()
     """Variables in use that Supabase is about to retire."""
     tier: str = "development"
@@ -294,6 +301,8 @@ def from_environ(
     parts.append(Part("statsig", statsig_secret is not None, ("STATSIG_SERVER_SECRET",), "events and exposures"))
     supabase, legacy = reader.supabase()
     parts.append(Part("supabase", supabase is not None, SUPABASE_VARIABLES, "accounts, rows and files"))
+    cron_secret = reader.secret("CRON_SECRET", at_least=MIN_SECRET_CHARACTERS)
+    parts.append(Part("cron", cron_secret is not None, ("CRON_SECRET",), "upkeep once a day"))
     return Settings(
         vendors=vendors,
         embedders=embedders,
@@ -313,6 +322,7 @@ def from_environ(
         statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
         statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
         supabase=supabase,
+        cron_secret=cron_secret,
         legacy=legacy,
         tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
         environment=reader.text("VERCEL_ENV") or "development",

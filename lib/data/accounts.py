@@ -102,6 +102,10 @@ class Accounts:
         if "id" not in found:
             await self._call("POST", "/admin/users", {**body, "id": user_id, "email": email, "email_confirm": True})
 
+    async def remove(self, user_id: str) -> None:
+        """Remove a user; one who is not there is no error. Raises Unavailable."""
+        await self._call("DELETE", f"/admin/users/{user_id}", may_fail=True)
+
     async def _refresh(self, refresh_token: str) -> Session:
         return _session(await self._call("POST", "/token?grant_type=refresh_token", {"refresh_token": refresh_token}))
 

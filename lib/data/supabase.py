@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supabase import AsyncClient
 
 TIMEOUT_S = 2.0
+FILES_TIMEOUT_S = 10.0
 MAX_ROWS = 1000
 """What the hosted Data API answers at most, whatever is asked for."""
 CODE = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
@@ -61,6 +62,20 @@ class Supabase:
             answered = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
             raise DataFailed(_code(answered.get("code"), reply.status))
         return value
+
+    async def remove_files(self, bucket_id: str, paths: Sequence[str]) -> None:
+        """Remove files by the Storage API; those that are not there are no error. Raises DataFailed."""
+        key = self._access.secret_key
+        headers = {"apikey": key, "authorization": f"Bearer {key}", "content-type": "application/json"}
+        url = f"{self._access.url}/storage/v1/object/{bucket_id}"
+        try:
+            reply = await self._exchange(
+                "DELETE", url, headers, orjson.dumps({"prefixes": paths}), timeout_s=FILES_TIMEOUT_S
+            )
+        except ServiceFailed as error:
+            raise DataFailed(error.code) from error
+        if reply.status not in OK:
+            raise DataFailed(f"http_{reply.status}")
 
     async def as_server(self) -> AsyncClient:
         """A client that policies do not bind: for writes, and for work that is nobody's own."""

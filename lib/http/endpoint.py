@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from lib.app import App
 
 CORS_HEADERS = ("authorization", "content-type", "idempotency-key", "x-requested-with")
-CORS_EXPOSED = ("x-request-id", "retry-after")
+CORS_EXPOSED = (
+    *("x-request-id", "retry-after", "idempotent-replayed"),
+    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+)
 log = logging.getLogger("endpoint")
 
 
@@ -36,6 +39,8 @@ class Call:
     """One request on its way through a handler.
 
     `arrived_at`, and `ends_at` by when its answer must be complete, are the event loop's clock, in seconds.
+    `headers` go with its answer, whatever that is. `afterwards` is done once the answer is out, however it ended: what
+    it is to do side by side, and never cancelled when the client leaves.
     """
 
     id: str
@@ -44,6 +49,8 @@ class Call:
     body: bytes
     arrived_at: float
     ends_at: float
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    afterwards: list[Callable[[], Awaitable[None]]] = field(default_factory=list["Callable[[], Awaitable[None]]"])
 
     def json(self) -> object:
         """The body's JSON value."""
@@ -115,10 +122,10 @@ class Endpoint:
         call = Call(request_id, self._app(), request, body, arrived_at, ends_at)
         await _until_gone(receive, _answer(handler, call, scope, receive, send))
         # The platform may freeze the process as soon as this returns.
-        try:
-            await call.app.after_answer(request_id)
-        except Exception as error:  # noqa: BLE001 - the caller has its answer, and the server need not know
-            _log_bug(error, request_id)
+        todo = (*(do() for do in call.afterwards), call.app.after_answer(request_id))
+        for result in await asyncio.gather(*todo, return_exceptions=True):
+            if isinstance(result, Exception):  # the caller has its answer, and the server need not know
+                _log_bug(result, request_id)
 
     def _handler(self, method: str) -> Handler:
         handler = self._handlers.get("GET" if method == "HEAD" else method)
@@ -192,6 +199,7 @@ async def _answer(handler: Handler, call: Call, scope: Scope, receive: Receive, 
     except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets a clear answer
         _log_bug(error, call.id)
         response = problem(AppError("Something went wrong on our side."), call.id)
+    response.headers.update(call.headers)
     try:
         await response(scope, receive, send)
     except Exception as error:  # noqa: BLE001 - an answer that has begun can only be cut

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import orjson
 from starlette.responses import Response
 
+from lib.data.limits import Account
+from lib.data.stops import Stops
 from lib.errors import AppError
 from lib.http import ui_message
 from lib.http.endpoint import Abort, Last, Stream
@@ -70,9 +72,18 @@ class Generation:
         subject: Subject,
         arrived_at: float,
         *,
+        account: Account,
+        stops: Stops,
         message_id: str | None = None,
     ) -> None:
-        """`message_id` names the AI SDK's message that the answer goes into; by default a new one, the request's id."""
+        """`message_id` names the AI SDK's message that the answer goes into; by default a new one, the request's id.
+
+        `account` learns what it cost; `stops` may end it.
+        """
+        self._account = account
+        self._stops = stops
+        self._reader: asyncio.Task[object] | None = None
+        self._is_stopped = False
         self._answer = answer
         self._recorder = recorder
         self._subject = subject
@@ -110,12 +121,36 @@ class Generation:
 
     async def _accounted(self) -> AsyncGenerator[Batch, None]:
         """The answer's deltas; whatever ends them, the account is settled."""
+        self._account.spent_microusd = None
+        with self._stops.watching(self._subject.request_id, self._subject.caller_id, self._stop):
+            try:
+                while (deltas := await self._next()) is not None:
+                    yield deltas
+            finally:
+                await self._answer.aclose()
+                self._bill = await self._recorder.settle(self._subject, self._answer.attempts)
+                self._account.spent_microusd = self._bill.cost_microusd
+
+    async def _next(self) -> Batch | None:
+        """The next deltas; None at the end, which comes at once where the caller wants the answer to stop."""
+        if self._is_stopped:
+            return None
+        self._reader = asyncio.current_task()
         try:
-            async for deltas in self._answer:
-                yield deltas
+            return await anext(aiter(self._answer), None)
+        except asyncio.CancelledError:
+            if not self._is_stopped or self._reader is None or self._reader.uncancel() > 0:
+                raise  # the caller has left, or the server shuts down
+            return None
         finally:
-            await self._answer.aclose()
-            self._bill = await self._recorder.settle(self._subject, self._answer.attempts)
+            self._reader = None
+
+    def _stop(self) -> None:
+        """Let what is awaited from the provider be the last: closing it closes the connection."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            if self._reader is not None:
+                self._reader.cancel()
 
     async def _json(self, first: Batch) -> Response:
         deltas = [] if isinstance(first, Reset) else list(first)
@@ -132,7 +167,7 @@ class Generation:
             calls.add(delta.tool_calls)
         body: Summary = {
             "text": text,
-            **({"object": orjson.loads(text)} if self._answer.checked else {}),
+            **({"object": orjson.loads(text)} if self._answer.checked and not self._is_stopped else {}),
             **({"reasoning": reasoning} if reasoning else {}),
             **({"tool_calls": list(map(_openai_call, calls))} if calls else {}),
             **self._summary(),
@@ -164,6 +199,9 @@ class Generation:
             account = _without_none({**self._summary(), "error_code": "shutting_down"})
             yield writer.fail("The server is shutting down. Ask again.", account)
             raise
+        if self._is_stopped:
+            yield Last(writer.abort(_without_none(self._summary())))
+            return
         yield Last(writer.finish(self._answer.serving.finish_reason, _without_none(self._summary())))
 
     def _served_by(self) -> Summary:
@@ -177,6 +215,7 @@ class Generation:
         return {
             **self._served_by(),
             "finish_reason": serving.finish_reason,
+            **({"stopped": True} if self._is_stopped else {}),
             "usage": usage
             and {
                 "input_tokens": usage.input_tokens,

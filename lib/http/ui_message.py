@@ -99,6 +99,16 @@ class UIMessageWriter:
             + DONE
         )
 
+    def abort(self, metadata: dict[str, object]) -> bytes:
+        """The tail of an answer that its caller has stopped: the client keeps what it has, and knows that."""
+        return (
+            self._switch(None)
+            + b"".join(_not_called(call, "stopped") for call in self._calls)
+            + frame({"type": "message-metadata", "messageMetadata": metadata})
+            + frame({"type": "abort"})
+            + DONE
+        )
+
     def _call(self, piece: ToolCallDelta) -> bytes:
         self._calls.add((piece,))
         out = b""

@@ -118,6 +118,15 @@ def make_plan(
     return _long_enough(able, request)
 
 
+def foreseen(choice: Choice, rows: tuple[Row, ...], on: Collection[str]) -> tuple[Candidate, ...]:
+    """Who may be asked, as far as that can be said before the flag is known: the plan of a flag without preference.
+
+    Raises InvalidRequest for a choice that can't be met.
+    """
+    spare = _spare(rows, on)
+    return _assigned(ProviderFlag(), rows, on, spare) if choice == Choice() else _chosen(choice, rows, on, spare)
+
+
 def renamed(rows: tuple[Row, ...], fast: str | None, strong: str | None) -> tuple[Row, ...]:
     """The catalogue with another model behind `fast` and `strong`: each `provider/model`, None leaves them all.
 

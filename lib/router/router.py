@@ -32,7 +32,7 @@ from lib.router.attempt import (
 )
 from lib.router.completion import Completion
 from lib.router.health import Health
-from lib.router.plan import Candidate, Choice, ProviderFlag, make_plan, renamed
+from lib.router.plan import Candidate, Choice, ProviderFlag, foreseen, make_plan, renamed
 from lib.router.recovery import continuation, repair
 
 Upstream: TypeAlias = AsyncGenerator[Sequence[Delta], None]
@@ -59,7 +59,11 @@ class Answer:
     `attempts` grows while it runs and stands complete after it.
     """
 
-    def __init__(self, core: Completion, deltas: AsyncGenerator[Sequence[Delta] | Reset, None]) -> None:
+    def __init__(
+        self, plan: Sequence[Candidate], core: Completion, deltas: AsyncGenerator[Sequence[Delta] | Reset, None]
+    ) -> None:
+        self.plan = plan
+        """Who may be asked, the first choice first."""
         self._core = core
         self._deltas = deltas
 
@@ -107,6 +111,11 @@ class Router:
         self._health = health or Health()
         self._affinity = Affinity()
 
+    def foreseen(self, context: Context) -> Sequence[Candidate]:
+        """Who may be asked, before the flag is known. Raises InvalidRequest for a choice that can't be met."""
+        policy = context.policy
+        return foreseen(context.choice, renamed(self._rows, policy.fast_model, policy.strong_model), self._on)
+
     def get_completion(self, provider_flag: ProviderFlag, request: ChatRequest, context: Context) -> Answer:
         """Answer `request`, beginning with the provider that the flag names.
 
@@ -124,7 +133,7 @@ class Router:
             if conversation is not None:
                 self._affinity.served(conversation, provider_flag, candidate)
 
-        return Answer(core, _Drive(core, request, self._provider, served, context.check).deltas())
+        return Answer(plan, core, _Drive(core, request, self._provider, served, context.check).deltas())
 
 
 class _Drive:

@@ -102,6 +102,20 @@ def own_price(provider: str, model: str, usage: Usage) -> Decimal | None:
     return (price["input"] * usage.input_tokens + price["output"] * usage.output_tokens) / _MILLION
 
 
+def worst_case_usd(provider: str, model: str, usage: Usage) -> Decimal:
+    """The most that `usage` can cost, at once and without genai-prices: for money that is held before it is spent.
+
+    By prices.json: its own price, else its ceiling (the dearest tier that genai-prices knows); a model that neither
+    knows counts as a dear one.
+    """
+    own = own_price(provider, model, usage)
+    if own is not None:
+        return own
+    ceilings = _ceilings()
+    price = ceilings.get(provider, {}).get(model) or ceilings[""][""]
+    return (price["input"] * usage.input_tokens + price["output"] * usage.output_tokens) / _MILLION
+
+
 def flat_rates(price: Any) -> Rates | None:
     """The rates of a genai-prices calculation, or None where they differ with the prompt's length or the time of day.
 
@@ -131,10 +145,25 @@ def _kept_price(genai_prices: Any, provider: str, model: str, usage: Usage) -> A
         return None
 
 
+_Prices = dict[str, dict[str, dict[str, Decimal]]]
+"""By provider and model: `input` and `output`."""
+
+
 @cache
-def _own_prices() -> dict[str, dict[str, dict[str, Decimal]]]:
-    """prices.json as Decimals: provider, model, then `input` and `output`."""
-    rows = json.loads((Path(__file__).parent / "prices.json").read_text(), parse_float=Decimal)["models"]
+def _own_prices() -> _Prices:
+    return _as_decimals(_file()["models"])
+
+
+@cache
+def _ceilings() -> _Prices:
+    return _as_decimals(_file()["ceilings"])
+
+
+def _file() -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "prices.json").read_text(), parse_float=Decimal)
+
+
+def _as_decimals(rows: dict[str, dict[str, dict[str, Any]]]) -> _Prices:
     return {
         provider: {model: {side: Decimal(row[side]) for side in ("input", "output")} for model, row in models.items()}
         for provider, models in rows.items()

@@ -126,6 +126,11 @@ class Bill:
     cost_usd: Decimal | None
     charges: Sequence[Charge] = field(default=(), compare=False, repr=False)
 
+    @property
+    def cost_microusd(self) -> int | None:
+        """The cost in whole millionths of a dollar."""
+        return _micro(self.cost_usd)
+
 
 class Recorder:
     """Turns the attempts of a request into events, and logs them."""
@@ -133,7 +138,7 @@ class Recorder:
     def __init__(self, costs: Costs, *, region: str | None, deployment: str | None, sinks: Sinks | None = None) -> None:
         """`sinks` get what a request leaves behind, once it has been answered."""
         self._costs = costs
-        self._sinks = sinks
+        self._sinks = sinks or Sinks()
         self._waiting: dict[str, list[Event]] = {}
         self._region = region
         self._deployment = deployment
@@ -174,6 +179,11 @@ class Recorder:
             events.append(event)
         if self._sinks and events:
             self._waiting.setdefault(subject.request_id, []).extend(events)
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where its events go."""
+        return self._sinks
 
     async def deliver(self, request_id: str) -> None:
         """Hand what this request has left behind to the sinks, as one batch. Never raises."""

@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lib.errors import ServiceFailed
+from lib.errors import DataFailed, ServiceFailed
 
 if TYPE_CHECKING:
     from lib.telemetry.events import Event
 
 TIMEOUT_S = 2.0
 """For each sink: the invocation lasts that much longer at most."""
+
+ROOM = 2048
+"""Events, of about a kilobyte each, for every process."""
 
 log = logging.getLogger("telemetry")
 
@@ -27,17 +30,75 @@ class Sink(Protocol):
         ...
 
 
+class Outbox:
+    """A sink before a sink: what that one does not take is kept, in bounded memory, and sent with the next batch.
+
+    So the other has to be one that may get an event twice. What there is no room for is dropped, the oldest that tell
+    of no error first; their log lines remain (`make replay-events`).
+    """
+
+    def __init__(self, sink: Sink, room: int = ROOM) -> None:
+        self._sink = sink
+        self._room = room
+        self._kept: list[Event] = []
+        self.dropped = 0
+
+    @property
+    def inner(self) -> str:
+        """The class of the sink behind it."""
+        return type(self._sink).__name__
+
+    @property
+    def waiting(self) -> int:
+        """How many events are kept."""
+        return len(self._kept)
+
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """See Sink; raises what the sink raises."""
+        batch, self._kept = [*self._kept, *events], []
+        delivered = False
+        try:
+            await self._sink.deliver(batch)
+            delivered = True
+        finally:
+            if not delivered:
+                self._keep(batch)
+
+    def _keep(self, batch: list[Event]) -> None:
+        kept = [*batch, *self._kept]  # what came in meanwhile is newer
+        surplus = len(kept) - self._room
+        if surplus > 0:
+            self.dropped += surplus
+            # Sorting keeps the order of equals: first go those that tell of no error, from the oldest on.
+            going = set(sorted(range(len(kept)), key=lambda place: _is_error(kept[place]))[:surplus])
+            kept = [event for place, event in enumerate(kept) if place not in going]
+        self._kept = kept
+
+
+def _is_error(event: Event) -> bool:
+    return getattr(event, "outcome", "ok") not in {"ok", "cancelled"}
+
+
 class Sinks:
     """All sinks, in the order in which they get a batch. One that fails keeps none of the others from it."""
 
     def __init__(self, *sinks: Sink) -> None:
-        self._sinks = {type(sink).__name__: sink for sink in sinks}
+        self._sinks = {sink.inner if isinstance(sink, Outbox) else type(sink).__name__: sink for sink in sinks}
         self._failing: set[str] = set()
         self.lost: Counter[str] = Counter()
-        """Events that were not delivered, by the sink's class."""
+        """Events that were not delivered, by the sink's class. What an Outbox keeps or drops it counts itself."""
 
     def __bool__(self) -> bool:
         return bool(self._sinks)
+
+    def report(self) -> dict[str, object]:
+        """How many events wait to be delivered, were dropped for want of room, and were lost, by sink."""
+        boxes = [sink for sink in self._sinks.values() if isinstance(sink, Outbox)]
+        return {
+            "waiting": sum(box.waiting for box in boxes),
+            "dropped": sum(box.dropped for box in boxes),
+            "lost": dict(self.lost),
+        }
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Hand a batch to each sink. Never raises; what is lost is counted, and told of once per outage."""
@@ -51,11 +112,16 @@ class Sinks:
                 self._recover(name)
 
     def _lose(self, name: str, count: int, error: Exception) -> None:
-        self.lost[name] += count
+        if not isinstance(self._sinks[name], Outbox):
+            self.lost[name] += count
         if name not in self._failing:
             self._failing.add(name)
-            why = error.code if isinstance(error, ServiceFailed) else type(error).__name__
-            log.warning("%s takes no events (%s): they are lost, except for their log lines", name, why)
+            why = type(error).__name__
+            if isinstance(error, ServiceFailed):
+                why = error.code
+            elif isinstance(error, DataFailed):
+                why = error.reason
+            log.warning("%s takes no events (%s): see their log lines", name, why)
 
     def _recover(self, name: str) -> None:
         if name in self._failing:

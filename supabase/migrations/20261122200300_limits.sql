@@ -122,7 +122,8 @@ create function public.reserve(
   p_microusd bigint,
   p_requests integer default 1,
   p_lifetime_s integer default 900,
-  p_total_microusd_per_day bigint default null
+  p_total_microusd_per_day bigint default null,
+  p_caller_microusd_per_day bigint default null
 ) returns jsonb
 language plpgsql security definer set search_path = '' set lock_timeout = '2s' -- then the caller hears 503, not nothing
 as $$
@@ -147,6 +148,7 @@ begin
       v_day, private.level_scope(v_level, p_caller_kind), private.level_subject(v_level, p_caller_id), v_minute);
     v_limit := private.limit_of(v_counter.scope, v_counter.subject);
     if v_level = 1 then
+      v_limit.microusd_per_day := least(v_limit.microusd_per_day, p_caller_microusd_per_day);
       v_own_counter := v_counter;
       v_own_limit := v_limit;
       -- Asked again, because the answer was lost: under the caller's lock nobody else can be between here and the end.

@@ -59,7 +59,7 @@ EXPECTED: dict[str, Rights] = {
 PARTITION = NOBODY
 SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
-    *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stop_requested"),
+    *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
 }

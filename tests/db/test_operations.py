@@ -157,7 +157,7 @@ def make_user(session: Session) -> UUID:
     events = [event(NOON - n * DAY, user_id=str(user), metadata={"name": "Ada"}, cost_microusd=5) for n in (0, 1)]
     session.call("record_events", events=Jsonb(events))
     session.call("claim_idempotency_key", owner_id=user, route="r", key="k", request_hash="h")
-    session.call("request_stop", request_id=uuid4(), user_id=user)
+    session.insert("stop_requests", request_id=uuid4(), user_id=user, created_at=NOON)
     session.insert("limits", scope="user", subject=str(user), requests_per_minute=100)
     done = uuid4()
     reserve(session, 100, user, reservation_id=done)

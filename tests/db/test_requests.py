@@ -126,12 +126,17 @@ def test_takeover_by_many_at_once(database: Database, committed: Session) -> Non
 
 
 def test_a_generation_is_stopped_by_its_own_caller_alone(session: Session) -> None:
-    """Whoever else asks changes nothing, whether they come first or after."""
+    """For others it is not there; one that has ended can't be stopped."""
     request, owner, stranger = uuid4(), uuid4(), uuid4()
-    asked = {"request_id": request, "user_id": owner}
-    session.call("request_stop", request_id=request, user_id=stranger)
-    assert session.call("stop_requested", **asked) is False
+    session.call("reserve", reservation_id=request, caller_kind="user", caller_id=owner, microusd=1)
+    assert session.call("request_stop", request_id=request, caller_id=stranger) is None
+    assert session.call("stops_among", request_ids=[request]) == []
     for _ in range(2):
-        session.call("request_stop", **asked)
-        assert session.call("stop_requested", **asked) is True
-    assert session.call("stop_requested", request_id=uuid4(), user_id=owner) is False
+        assert session.call("request_stop", request_id=request, caller_id=owner) == "stopping"
+    assert session.call("stops_among", request_ids=[request, uuid4()]) == [
+        {"request_id": str(request), "caller_id": str(owner)}
+    ]
+    session.call("settle", reservation_id=request, actual_microusd=1)
+    assert session.call("request_stop", request_id=request, caller_id=owner) == "ended"
+    assert session.call("request_stop", request_id=uuid4(), caller_id=owner) is None
+    assert session.call("stops_among") == []

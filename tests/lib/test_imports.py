@@ -40,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.attempt",
         "lib.router.plan",
     },
-    "lib.data": {"lib.errors", "lib.exchange", "lib.settings"},
+    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
 PURE = [

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Message
 
+from lib.data.limits import Account, Limits
+from lib.data.limits import Subject as Payer
+from lib.data.stops import Stops
 from lib.errors import Interrupted, NoProvider, Overloaded, ProviderError
 from lib.http.generation import Form, Generation, wanted_form
 from lib.http.ui_message import HEARTBEAT
@@ -126,7 +129,12 @@ def generation(*fakes: Fake, policy: Policy | None = None, health: Health | None
     """An answer by these vendors."""
     router = router_of(*fakes, health=health)
     answer = router.get_completion(ProviderFlag(), REQUEST, Context(policy=policy or Policy()))
-    return Generation(answer, Recorder(Costs(), region=None, deployment=None), SUBJECT, 1000.0)
+    return Generation(answer, Recorder(Costs(), region=None, deployment=None), SUBJECT, 1000.0, **uncounted())
+
+
+def uncounted() -> dict[str, Any]:
+    """Without a database."""
+    return {"account": Account(Limits(None), SUBJECT.request_id, Payer("guest", "g")), "stops": Stops(None)}
 
 
 def events(body: bytes) -> list[dict[str, Any]]:
@@ -373,7 +381,7 @@ def test_message_that_goes_on() -> None:
     async def test() -> None:
         fake, recorder = Fake("a", HELLO), Recorder(Costs(), region=None, deployment=None)
         answer = router_of(fake).get_completion(ProviderFlag(), REQUEST, Context())
-        into = Generation(answer, recorder, SUBJECT, 1000.0, message_id="m-1")
+        into = Generation(answer, recorder, SUBJECT, 1000.0, message_id="m-1", **uncounted())
         start, *_ = events((await sent(await into.respond("ui")))[0])
         assert (start["messageId"], start["messageMetadata"]["id"]) == ("m-1", "request-1")
         start, *_ = events((await sent(await generation(fake).respond("ui")))[0])

@@ -1,0 +1,41 @@
+"""A Supabase of the test's own, and instances of the product over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.database import Database
+from tests.fakes.loop import LoopThread
+from tests.instances import Instance, instance
+from tests.local.supabase.conftest import PUBLISHABLE, SECRET, Clock, Project, served
+
+StartInstance = Callable[[dict[str, str]], Instance]
+
+
+@pytest.fixture
+def supabase(database: Database, loop: LoopThread, tmp_path: Path) -> Iterator[Project]:
+    """The real gateway over a fresh database with the product's migrations."""
+    with served(database, tmp_path, loop, Clock()) as project:
+        yield project
+
+
+def over(project: Project) -> dict[str, str]:
+    """The environment that names this project."""
+    return {
+        "SUPABASE_URL": project.url,
+        "SUPABASE_SECRET_KEY": SECRET,
+        "SUPABASE_PUBLISHABLE_KEY": PUBLISHABLE,
+        "CRON_SECRET": "cron-secret-0123456789",
+    }
+
+
+@pytest.fixture
+def start_instance(tmp_path: Path) -> Iterator[StartInstance]:
+    """Starts instances; all are killed afterwards."""
+    with ExitStack() as running:
+        number = iter(range(10_000))
+        yield lambda environ: running.enter_context(instance(environ, tmp_path / f"instance-{next(number)}.log"))

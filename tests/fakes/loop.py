@@ -23,7 +23,18 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def close(self) -> None:
-        """Stop the loop and its thread."""
+        """End what still runs, then the loop and its thread."""
+        self.run(self._end())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+    async def _end(self) -> None:
+        """Servers leave tasks that wait for a next request; a connection that was closed is gone in a next turn."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=5)
+        for _ in range(3):
+            await asyncio.sleep(0)

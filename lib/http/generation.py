@@ -246,7 +246,12 @@ def _openai_call(call: ToolCall) -> Summary:
 
 
 def _plain(deltas: Batch) -> bytes:
-    return b"" if isinstance(deltas, Reset) else "".join(delta.text for delta in deltas).encode()
+    """The text alone. Raises Abort at a call of a tool, which has no form here: the text must not pass for an answer."""
+    if isinstance(deltas, Reset):
+        return b""
+    if any(delta.tool_calls for delta in deltas):
+        raise Abort
+    return "".join(delta.text for delta in deltas).encode()
 
 
 def _without_none(value: Any) -> Summary:

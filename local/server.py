@@ -154,9 +154,11 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         notes = await _start_engines(engines)
         supabase = await _start_supabase(engines, port, notes)
         app = App(environment.load())
+        store: dict[str, ASGIApp] = {}
         if os.environ.get("EDGE_CONFIG") == connection_string(port):
-            notes["edge config"] = f"edit {items}/*.json"
-        site = Site(ROOT, app, {**endpoints(Files(items), app), **supabase})
+            notes["edge config"] = f"the page's Control, or edit {items}/*.json"
+            store = endpoints(Files(items), app)
+        site = Site(ROOT, app, {**store, **supabase})
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),

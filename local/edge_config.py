@@ -187,7 +187,13 @@ class _Form:
 
 
 def _kind(values: Range[object]) -> str:
-    return {Number: "number", Whole: "whole"}.get(type(values), "text")
+    match values:
+        case Number():
+            return "number"
+        case Whole():
+            return "whole"
+        case _:
+            return "text"
 
 
 def _unfit(item: dict[str, object]) -> tuple[FieldError, ...]:

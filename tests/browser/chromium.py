@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -33,7 +33,7 @@ FLAGS = (
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launched() -> Generator[Browser]:
     """A Chromium of this machine; with REQUIRE_BROWSER=1 there has to be one."""
     path = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM_PATH", ""), *BROWSERS))), None)
     if path is None:

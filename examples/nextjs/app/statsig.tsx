@@ -24,7 +24,7 @@ export function ClientFlags() {
   const gate = useFeatureGate(GATE);
   return (
     <section aria-labelledby="client-title">
-      <h2 id="client-title">The same, by Statsig’s hooks</h2>
+      <h2 id="client-title">The same, by hooks of Statsig</h2>
       <dl>
         <div>
           <dt>Arm</dt>

@@ -72,7 +72,7 @@ class App:
     @cached_property
     def exchange(self) -> Exchange:
         """Requests to the services behind us, other than providers."""
-        return Exchange(self.http)
+        return Exchange(self._outbound.session)
 
     @cached_property
     def edge_config(self) -> EdgeConfig:
@@ -153,6 +153,7 @@ class App:
             self.policy,
             first_token_s=parameters.first_token_budget_ms / 1000,
             hedge_s=parameters.hedge_s,
+            hedge_adapts=parameters.hedge == "auto",
             honour_retry_after=parameters.honour_retry_after,
             fallback_order=parameters.fallback_order,
             fast_model=parameters.fast_model,

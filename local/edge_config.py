@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -25,6 +25,8 @@ from lib.control.parameters import ITEM, ROWS, Parameters
 from lib.control.ranges import Number, Range, Refused, Whole
 from lib.errors import BadRequest, FieldError, Forbidden, InvalidRequest, NotFound
 from lib.http.endpoint import Call, Endpoint
+from lib.providers.catalog import Row
+from lib.settings import from_environ
 
 STORE_ID = "ecfg_local"
 TOKEN = "local"  # noqa: S105 - guards nothing: only this machine's own pages and processes get to the port
@@ -78,14 +80,18 @@ class Files:
             log.warning("%s can't be read (%s): not followed", file.name, error.strerror)
 
 
-def endpoints(files: Files, app: App) -> dict[str, ASGIApp]:
-    """What to serve below which path: the store, and the panel that edits it."""
-    store, panel, form = _Store(files), _Panel(files), _Form(app)
-    current: Callable[[], App] = lambda: app  # noqa: E731 - a function of one word
+def endpoints(files: Files, offered: Sequence[Row] = ()) -> dict[str, ASGIApp]:
+    """What to serve below which path: the store, and the panel that edits it.
+
+    `offered` are the vendors that a flag may name.
+    """
+    store, panel, form = _Store(files), _Panel(files), _Form(offered)
+    # Not the product's own: these answers have nothing to do with its settings, and lead to no reads of the store.
+    bare = App(from_environ({}))
     return {
-        f"/{STORE_ID}": Endpoint(current, GET=store.read),
-        PANEL: Endpoint(current, GET=panel.read, PUT=panel.write),
-        FORM: Endpoint(current, GET=form.read),
+        f"/{STORE_ID}": Endpoint(lambda: bare, GET=store.read),
+        PANEL: Endpoint(lambda: bare, GET=panel.read, PUT=panel.write),
+        FORM: Endpoint(lambda: bare, GET=form.read),
     }
 
 
@@ -164,8 +170,8 @@ class _Form:
     A parameter is {name, help, values (in words), kind (number, whole or text), default}; the public ones alone.
     """
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, offered: Sequence[Row]) -> None:
+        self._offered = offered
 
     async def read(self, _: Call) -> Response:
         """What may be chosen: parameters, and the models of providers that a flag may name."""
@@ -181,7 +187,7 @@ class _Form:
             for name, row in ROWS.items()
             if row.public
         ]
-        models = [{"provider": row.name, "model": model.id} for row in self._app.assignable for model in row.models]
+        models = [{"provider": row.name, "model": model.id} for row in self._offered for model in row.models]
         form = {"experiment": EXPERIMENT, "models": models, "parameters": parameters}
         return _json(form, 200, {"cache-control": "no-store"})
 

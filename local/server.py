@@ -157,7 +157,7 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         store: dict[str, ASGIApp] = {}
         if os.environ.get("EDGE_CONFIG") == connection_string(port):
             notes["edge config"] = f"the page's Control, or edit {items}/*.json"
-            store = endpoints(Files(items), app)
+            store = endpoints(Files(items), app.assignable)
         site = Site(ROOT, app, {**store, **supabase})
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
@@ -182,11 +182,14 @@ def banner(settings: Settings, notes: dict[str, str], port: int) -> str:
 
 def _listen(port: int) -> socket.socket:
     try:
-        return socket.create_server(("127.0.0.1", port), reuse_port=False)
+        listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         why = "is taken; stop what listens there, or choose another" if taken else f"can't be used ({error})"
         raise SystemExit(f"Port {port} {why}: PORT={DEFAULT_PORT + 1} make run") from error
+    # asyncio sets it on sockets of its own making alone; without it many an answer waits 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _prepare_environment(env_files: tuple[Path, ...], port: int) -> None:

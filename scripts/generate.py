@@ -55,11 +55,11 @@ context { environment  user { id kind role } }
 `operator`. A field that asks for anything else has no value.
 
 Not supported, so that the field falls back and a line in the log says why, once per version: splits by a model, split
-mappings that are not discrete, kinds of expressions that the SDK of today does not know, regular expressions with
-look-around, back-references or `(?:`, and the compressed form (`jsonito`) of the item. Regular expressions run on RE2,
-in linear time. Evaluating a field has a budget of steps and of depth: data that would take for ever falls back too. A
-mistake in a branch that is not taken does no harm, while the SDK falls back. Exposures are not reported to Hypertune.
-"""
+mappings that are not discrete, kinds of expressions that the SDK of today does not know, regular expressions with look-
+around, back-references or `(?:`, or by lines (`m`) where a text has other ends than a line feed, and the compressed
+form (`jsonito`) of the item. Regular expressions run on RE2, in linear time. Evaluating a field has a budget of steps
+and of depth: data that would take for ever falls back too. A mistake in a branch that is not taken does no harm, while
+the SDK falls back. Exposures are not reported to Hypertune."""
 USES = {"requirements.in": "functions", "requirements-local.in": "`make run`", "requirements-dev.in": "tests"}
 
 

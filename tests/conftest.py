@@ -154,6 +154,7 @@ class Served:
 
     def __enter__(self) -> Self:
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(self.site, log_config=None, server_header=False, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)

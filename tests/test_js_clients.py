@@ -761,7 +761,7 @@ def test_finish_reasons(node: Node, serve: Serve, vendor: Vendor, vendors: str, 
 def local_store(loop: LoopThread) -> Iterator[str]:
     """The URL of a site with the shipped items beside it."""
     app = App(from_environ(ACCESS))
-    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app)), loop) as site:
+    with Served(Site(ROOT, app, endpoints(Files(FOLDER))), loop) as site:
         yield site.url
 
 

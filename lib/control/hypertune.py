@@ -23,6 +23,11 @@ MAX_BYTES = 2 << 20
 JSONITO = "jsonito_"
 
 
+def is_compressed(item: object) -> bool:
+    """Whether this is Hypertune's compressed form, which is not read here."""
+    return isinstance(item, str) and item.startswith(JSONITO)
+
+
 class InitData:
     """One version of the init data, prepared: make it once and keep it as long as the item is the same."""
 
@@ -118,7 +123,7 @@ def _prepared(item: _Same) -> InitData:
 
 def _read(item: object) -> dict[str, Any]:
     if isinstance(item, str):
-        if item.startswith(JSONITO):
+        if is_compressed(item):
             raise Unfit("is compressed as jsonito, which is not read here: store it as plain JSON, or use ai_config")
         if len(item) > MAX_BYTES:
             raise Unfit("is too large")

@@ -103,6 +103,7 @@ class Kept(Generic[Value]):
         return self._reading
 
     async def _attempt(self) -> None:
+        began_at = self._began_at
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 self.value = await self._read(self.value)
@@ -113,9 +114,12 @@ class Kept(Generic[Value]):
         except Exception as error:  # noqa: BLE001 - whatever a store answers, requests go on with what is held
             self._note(type(error).__name__)
         else:
-            self._good_at = self._clock()
             self._note(None)
-        self._tried_at = self._clock()
+            # As old as the question: a freeze may lie between it and the answer.
+            self._good_at = self._tried_at = began_at
+            return
+        # Nor did one that failed go on for longer than it may, whatever the clock says after a thaw.
+        self._tried_at = min(self._clock(), began_at + TIMEOUT_S)
 
     def _note(self, error: str | None) -> None:
         """One line when it begins to fail, one when it has recovered."""

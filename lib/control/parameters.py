@@ -16,13 +16,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 
 from lib.control.edge_config import Items, item_of
-from lib.control.hypertune import JSONITO, InitData
 from lib.control.ranges import Delay, Names, Number, Range, Refused, Switch, Text, Whole
+
+if TYPE_CHECKING:
+    from lib.control.hypertune import InitData
 
 log = logging.getLogger("parameters")
 
@@ -111,8 +113,8 @@ class Parameters:
     hedge: Literal["off", "auto"] | int = _parameter(
         "off",
         Delay(Whole(50, 60_000)),
-        "When a second provider is asked beside a first that is still silent; `auto`: after half of "
-        "`first_token_budget_ms`.",
+        "When a second provider is asked beside a first that is still silent, in milliseconds; `auto`: when it is "
+        "silent for longer than it usually is, and until that is known after half of `first_token_budget_ms`.",
     )
     honour_retry_after: bool = _parameter(
         default=False,
@@ -205,8 +207,7 @@ class Resolver:
         self._items = items
         self._logged.clear()
         self._callers.clear()
-        stored = item_of(items, "commitId", self._hypertune_key) or _compressed(items.get(self._hypertune_key or ""))
-        self._init_data = None if stored is None else InitData(stored)
+        self._init_data = _init_data(items, self._hypertune_key)
         changes: dict[str, Any] = {}
         config = _fields_of(items.get(ITEM, NOTHING))
         known = {name: value for name, value in config.items() if name in ROWS}
@@ -253,9 +254,16 @@ class Resolver:
         return True
 
 
-def _compressed(stored: object) -> str | None:
-    """Hypertune's item in the form that is not read here, so that this is said."""
-    return stored if isinstance(stored, str) and stored.startswith(JSONITO) else None
+def _init_data(items: Items, key: str | None) -> InitData | None:
+    """Hypertune's item, ready to be evaluated; also in the form that is not read here, so that this is said."""
+    stored, named = item_of(items, "commitId", key), items.get(key or "")
+    if stored is None and not isinstance(named, str):
+        return None
+    from lib.control.hypertune import InitData, is_compressed  # noqa: PLC0415 - only who has such an item pays for it
+
+    if stored is None:
+        return InitData(named) if is_compressed(named) else None
+    return InitData(stored)
 
 
 def _fields_of(config: object) -> Mapping[str, object]:

@@ -45,7 +45,13 @@ class Access:
     """Identifies callers by the settings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = [(hashlib.sha256(key.secret.encode()).digest(), key) for key in settings.api_keys]
+        self._key_holders = [
+            (
+                hashlib.sha256(key.secret.encode()).digest(),
+                Caller(id=str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), kind="key", role=key.role),
+            )
+            for key in settings.api_keys
+        ]
         self._session_secret = settings.session_secret.encode() if settings.session_secret else None
         self._guests = settings.allow_anonymous
 
@@ -67,11 +73,10 @@ class Access:
             raise _unauthorized("Send an API key: Authorization: Bearer <key>.")
         digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
         # Every key is compared, in constant time, so that the answer's timing tells nothing.
-        matches = [key for known, key in self._keys if hmac.compare_digest(known, digest)]
+        matches = [holder for known, holder in self._key_holders if hmac.compare_digest(known, digest)]
         if not matches:
             raise _unauthorized("This API key is not known here.")
-        key = matches[0]
-        return Caller(id=str(uuid5(NAMESPACE_URL, f"api-key:{key.name}")), kind="key", role=key.role)
+        return matches[0]
 
     def _guest(self, request: Request, secret: bytes) -> Caller:
         guest_id = _verified(_guest_cookie(request), secret)

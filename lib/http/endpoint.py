@@ -131,6 +131,12 @@ class Abort(Exception):
     """Raised by a stream's body to cut the connection: the only way to tell a reader of plain text of a failure."""
 
 
+class Last(bytes):
+    """The last piece of a stream's body: it goes out together with the end, in one write."""
+
+    __slots__ = ()
+
+
 class Stream(Response):
     """A streamed answer; `close` is called however it ends, also when the client leaves before its first byte.
 
@@ -145,8 +151,10 @@ class Stream(Response):
         close: Callable[[], Awaitable[None]],
         heartbeat: bytes = b"",
     ) -> None:
-        super().__init__(None, 200, headers, media_type)
-        del self.headers["content-length"]
+        # Not Response's own: there is no body yet whose length it could tell.
+        self.status_code = 200
+        self.media_type = media_type
+        self.init_headers(headers)
         self._chunks = chunks
         self._close = close
         self._heartbeat = heartbeat
@@ -160,6 +168,9 @@ class Stream(Response):
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
                 async for chunk in self._chunks:
+                    if isinstance(chunk, Last):
+                        await pulse.send({"type": "http.response.body", "body": chunk, "more_body": False})
+                        return
                     if chunk:
                         await pulse.send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await pulse.send({"type": "http.response.body", "body": b"", "more_body": False})

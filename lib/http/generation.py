@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from lib.errors import AppError
 from lib.http import ui_message
-from lib.http.endpoint import Abort, Stream
+from lib.http.endpoint import Abort, Last, Stream
 from lib.providers.base import Delta
 from lib.router.attempt import Attempt, Reset
 from lib.router.router import Answer
@@ -80,6 +80,7 @@ class Generation:
         self._message_id = message_id or subject.request_id
         self._deltas = self._accounted()
         self._bill: Bill | None = None
+        self._on_record = False
 
     async def respond(self, form: Form) -> Response:
         """The response, once the first token is there: until then a failure still gets its own status."""
@@ -87,6 +88,9 @@ class Generation:
             first = await anext(self._deltas)
         except StopAsyncIteration:
             first: Batch = ()
+        except BaseException:
+            await self.aclose()
+            raise
         # Not before: on a cold start the price data would compete with the vendor's SDK for the first token.
         self._recorder.prepare(self._answer.serving.candidate.provider)
         if form == "json":
@@ -98,21 +102,24 @@ class Generation:
         )
 
     async def aclose(self) -> None:
-        """Stop the provider, if it still speaks, and settle the account."""
+        """Stop the provider, if it still speaks, settle the account and put it on record: the last thing to do."""
         await self._deltas.aclose()
+        if self._bill is not None and not self._on_record:
+            self._on_record = True
+            self._recorder.log(self._subject, self._bill)
 
     async def _accounted(self) -> AsyncGenerator[Batch, None]:
-        """The answer's deltas; whatever ends them, what was used is on record."""
+        """The answer's deltas; whatever ends them, the account is settled."""
         try:
             async for deltas in self._answer:
                 yield deltas
         finally:
             await self._answer.aclose()
-            self._bill = await self._recorder.record(self._subject, self._answer.attempts)
+            self._bill = await self._recorder.settle(self._subject, self._answer.attempts)
 
     async def _json(self, first: Batch) -> Response:
         deltas = [] if isinstance(first, Reset) else list(first)
-        async with aclosing(self._deltas):
+        async with aclosing(self):
             async for more in self._deltas:
                 if isinstance(more, Reset):
                     deltas.clear()
@@ -150,14 +157,14 @@ class Generation:
                 serving = self._answer.serving
                 yield turn + writer.write(deltas)
         except AppError as error:
-            yield writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code}))
+            yield Last(writer.fail(error.message, _without_none({**self._summary(), "error_code": error.code})))
             return
         except asyncio.CancelledError:
             # Who has left does not get this; who is still there when the server shuts down does.
             account = _without_none({**self._summary(), "error_code": "shutting_down"})
             yield writer.fail("The server is shutting down. Ask again.", account)
             raise
-        yield writer.finish(self._answer.serving.finish_reason, _without_none(self._summary()))
+        yield Last(writer.finish(self._answer.serving.finish_reason, _without_none(self._summary())))
 
     def _served_by(self) -> Summary:
         candidate = self._answer.serving.candidate

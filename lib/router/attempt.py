@@ -22,12 +22,14 @@ class Policy:
     """Whom to ask, how long to wait and what to do about failures; times in seconds.
 
     The operator's part: `first_token_s` holds while another candidate is left, `patience_s` for the last. `hedge_s`:
-    when a second provider is started beside a silent first; None is never. `honour_retry_after`: the provider itself is
-    tried again, when it says or after a moment, before the next one is; for callers to whom the provider matters more
-    than time. `fallback_order`: providers by name, see make_plan. `fast_model`, `strong_model`: see renamed.
+    when a second provider is started beside a silent first; None is never. `hedge_adapts`: rather when the first is
+    silent for longer than it usually is, as soon as enough is known of it (hedge.py). `honour_retry_after`: the
+    provider itself is tried again, when it says or after a moment, before the next one is; for callers to whom the
+    provider matters more than time. `fallback_order`: providers by name, see make_plan. `fast_model`, `strong_model`:
+    see renamed.
     The request's part: `can_reset`: the caller can take back what was delivered. `can_splice`: the answer is text, not
-    JSON or a tool call. `checks`: a complete text is checked before it is finished; `repairs`: how often one that
-    is not as it should be is asked for again, for which the caller must be able to take it back.
+    JSON or a tool call. `checks`: a complete text is checked before it is finished; `repairs`: how often one that is
+    not as it should be is asked for again, for which the caller must be able to take it back.
     """
 
     first_token_s: float = 4.0
@@ -35,6 +37,7 @@ class Policy:
     patience_s: float = 60.0
     total_s: float = 280.0
     hedge_s: float | None = None
+    hedge_adapts: bool = False
     on_interrupt: OnInterrupt = "continue"
     can_reset: bool = False
     can_splice: bool = True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class Budget:
-    """Earns `share` of a call with every request, up to `most`, beginning with `most`. Pure."""
+    """Earns `share` of a call with every request, up to `most`, beginning with `first` (None: with `most`). Pure."""
 
-    def __init__(self, share: float, most: float) -> None:
+    def __init__(self, share: float, most: float, first: float | None = None) -> None:
         self._share = share
         self._most = most
-        self._calls = most
+        self._calls = most if first is None else first
 
     def request(self) -> None:
         """A request has come in."""

@@ -157,10 +157,12 @@ class Completion:
 
     def _hedge_at(self) -> float | None:
         """When a second provider is to start beside a silent first."""
-        hedge_s = self._policy.hedge_s
-        if hedge_s is None or self._has_spoken or len(self.attempts) != 1 or len(self._live) != 1:
+        if self._has_spoken or len(self.attempts) != 1 or len(self._live) != 1:
             return None
-        return self._live[0].started_at + hedge_s
+        (first,) = self._live
+        learnt_s = self._health.first_tokens(first.candidate).delay_s if self._policy.hedge_adapts else None
+        hedge_s = learnt_s if learnt_s is not None else self._policy.hedge_s
+        return None if hedge_s is None else first.started_at + hedge_s
 
     def _tick(self, now: float) -> list[Action]:
         if now >= self._ends_at:
@@ -225,6 +227,8 @@ class Completion:
         attempt.characters += characters
         if attempt.first_token_at is None:
             attempt.first_token_at = now
+            if self._policy.hedge_adapts:
+                self._health.first_tokens(attempt.candidate).took(now - attempt.started_at)
         if self._seam is not None:
             try:
                 deltas = joined(self._seam, deltas)
@@ -242,6 +246,7 @@ class Completion:
         self._health.of(attempt.candidate).succeeded(now, attempt.probe)
         losers = [other for other in self._live if other is not attempt]
         for loser in losers:
+            self._learn_silence(loser, now)
             self._leave(loser, now)
         return [Close(loser) for loser in losers]
 
@@ -282,6 +287,8 @@ class Completion:
             self._run_out(attempt, now)
             return self._out_of_time(now)
         begun = attempt is self.serving
+        if isinstance(error, TimedOut):
+            self._learn_silence(attempt, now)
         self._close(
             attempt, "timeout" if isinstance(error, TimedOut) else "interrupted" if begun else "error", error, now
         )
@@ -475,6 +482,10 @@ class Completion:
         """Nothing is known against it; its answer is wanted no more."""
         self._close(attempt, "cancelled", None, now)
         self._health.of(attempt.candidate).abandoned(attempt.probe)
+
+    def _learn_silence(self, attempt: Attempt, now: float) -> None:
+        if self._policy.hedge_adapts and attempt.first_token_at is None:
+            self._health.first_tokens(attempt.candidate).silent_for(now - attempt.started_at)
 
     def _exhausted(self, now: float) -> NoProvider:
         rests = (self._health.of(candidate).resting_s(now) for candidate in self._plan)

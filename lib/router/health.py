@@ -1,13 +1,17 @@
-"""What this process knows of its providers: a breaker per provider and model, and the budgets of extra calls."""
+"""What this process knows of its providers: a breaker and usual times of each, and the budgets of extra calls."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from lib.router.breaker import Breaker, BreakerPolicy
 from lib.router.budget import Budget
+from lib.router.hedge import FirstTokens
 from lib.router.plan import Candidate
 
 RETRY_SHARE, RETRIES = 0.2, 3.0
-HEDGE_SHARE, HEDGES = 0.03, 1.0
+HEDGE_SHARE, HEDGES, FIRST_HEDGES = 0.03, 10.0, 1.0
+"""Slow calls come in clusters: with less to save up, half of those that are worth a hedge would find none left."""
 
 
 class Health:
@@ -17,12 +21,17 @@ class Health:
         self._policy = policy or BreakerPolicy()
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self.retries = Budget(RETRY_SHARE, RETRIES)
-        self.hedges = Budget(HEDGE_SHARE, HEDGES)
+        self.hedges = Budget(HEDGE_SHARE, HEDGES, FIRST_HEDGES)
+        self._first_tokens: defaultdict[tuple[str, str], FirstTokens] = defaultdict(FirstTokens)
 
     def request(self) -> None:
         """A request has come in."""
         self.retries.request()
         self.hedges.request()
+
+    def first_tokens(self, candidate: Candidate) -> FirstTokens:
+        """How long a candidate takes to its first tokens."""
+        return self._first_tokens[candidate.provider, candidate.model.id]
 
     def of(self, candidate: Candidate) -> Breaker:
         """The breaker of a candidate."""

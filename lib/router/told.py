@@ -50,7 +50,7 @@ def invalid_object() -> AppError:
 
 
 def rejection(error: RequestRejected) -> InvalidRequest:
-    """The caller's own doing."""
+    """The caller's own doing, in our words."""
     if isinstance(error, ContextTooLong):
         return InvalidRequest("The input is longer than the model can read.", code=error.code)
     if isinstance(error, ContentRefused):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal, TypeAlias
@@ -104,12 +104,27 @@ Event: TypeAlias = InferenceEvent | ExposureEvent
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What one call used, whether that is our estimate, and what it cost in US dollars (None: unknown).
+
+    `saved_usd` is what it would have cost more without the vendor's cache.
+    """
+
+    attempt: Attempt
+    usage: Usage
+    estimated: bool
+    cost_usd: Decimal | None
+    saved_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Bill:
     """What all calls of a request used together, and cost in US dollars (None: unknown)."""
 
     usage: Usage
     estimated: bool
     cost_usd: Decimal | None
+    charges: Sequence[Charge] = field(default=(), compare=False, repr=False)
 
 
 class Recorder:
@@ -129,9 +144,14 @@ class Recorder:
         self._costs.warm(provider)
 
     async def record(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
-        """Log one event per attempt (at least one, all ended); return the bill."""
-        cold_start, self._cold_start = self._cold_start, False
-        events: list[Event] = list(_exposures(subject))
+        """Settle and log: for whoever answers in one piece."""
+        bill = await self.settle(subject, attempts)
+        self.log(subject, bill)
+        return bill
+
+    async def settle(self, subject: Subject, attempts: Sequence[Attempt]) -> Bill:
+        """The bill of these attempts (at least one, all ended)."""
+        charges: list[Charge] = []
         total: Decimal | None = Decimal(0)
         used, any_estimated = Usage(0, 0), False
         for attempt in attempts:
@@ -141,14 +161,19 @@ class Recorder:
             cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
             saved = None if estimated else await self._costs.saved_usd(candidate.provider, candidate.model.id, usage)
             total = None if total is None or cost is None else total + cost
-            event = self._event(
-                subject, attempt, usage, estimated=estimated, cost=cost, saved=saved, cold_start=cold_start
-            )
+            charges.append(Charge(attempt, usage, estimated, cost, saved))
+        return Bill(used, any_estimated, total, charges)
+
+    def log(self, subject: Subject, bill: Bill) -> None:
+        """Log one event per attempt. It takes as long as all the rest of us: call it when the caller has the answer."""
+        cold_start, self._cold_start = self._cold_start, False
+        events: list[Event] = list(_exposures(subject))
+        for charge in bill.charges:
+            event = self._event(subject, charge, cold_start=cold_start)
             log.info(orjson.dumps(event).decode())
             events.append(event)
         if self._sinks and events:
             self._waiting.setdefault(subject.request_id, []).extend(events)
-        return Bill(used, any_estimated, total)
 
     async def deliver(self, request_id: str) -> None:
         """Hand what this request has left behind to the sinks, as one batch. Never raises."""
@@ -156,17 +181,8 @@ class Recorder:
         if self._sinks and events:
             await self._sinks.deliver(events)
 
-    def _event(
-        self,
-        subject: Subject,
-        attempt: Attempt,
-        usage: Usage,
-        *,
-        estimated: bool,
-        cost: Decimal | None,
-        saved: Decimal | None,
-        cold_start: bool,
-    ) -> InferenceEvent:
+    def _event(self, subject: Subject, charge: Charge, *, cold_start: bool) -> InferenceEvent:
+        attempt, usage, cost = charge.attempt, charge.usage, charge.cost_usd
         ended_at = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
         first_token_at = attempt.first_token_at
         return InferenceEvent(
@@ -189,12 +205,12 @@ class Recorder:
             latency_ms=milliseconds(ended_at - attempt.started_at),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cached_tokens=None if estimated else usage.cached_tokens,
+            cached_tokens=None if charge.estimated else usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            estimated=estimated,
+            estimated=charge.estimated,
             cost_micro_usd=_micro(cost),
             cost_unknown=cost is None,
-            cache_saved_micro_usd=_micro(saved),
+            cache_saved_micro_usd=_micro(charge.saved_usd),
             fallback_from=attempt.fallback_from,
             experiment=subject.flag.name,
             experiment_arm=subject.flag.arm,

@@ -62,9 +62,9 @@ class Database:
         self._auth = _pool(server.conninfo(user="supabase_auth_admin"))
 
     async def open(self) -> None:
-        """Connect."""
-        await self._callers.open()
-        await self._auth.open()
+        """Connect. Raises PoolTimeout where there is no Postgres."""
+        await self._callers.open(wait=True)
+        await self._auth.open(wait=True)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -41,9 +41,11 @@ def gateway(
 
     @asynccontextmanager
     async def connected(_app: Starlette) -> AsyncGenerator[None]:
-        await database.open()
-        yield
-        await database.close()
+        try:
+            await database.open()
+            yield
+        finally:
+            await database.close()
 
     return Starlette(
         routes=[

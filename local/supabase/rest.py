@@ -161,9 +161,12 @@ class _Rest:
                 function = _chosen(name, functions, names := list(_object(content)))
             else:
                 known = {argument for function in functions for argument in function.arguments}
+                names = [key for key, _ in parameters if key in known]
+                if len(set(names)) < len(names):
+                    raise QueryError("An argument is given twice")
                 arguments = {key: value for key, value in parameters if key in known}
                 parameters = [(key, value) for key, value in parameters if key not in known]
-                function = _chosen(name, functions, names := list(arguments))
+                function = _chosen(name, functions, names)
             rows = function.returns_rows
             allowed = ("select", "order", "limit", "offset") if rows else ("limit", "offset")
             query = wanted.ranged(parse(parameters, allowed=allowed, filters=rows))

@@ -9,6 +9,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from lib.control.parameters import Parameters
 from tests.conftest import ACCESS, KEY_HEADER, ROOT, Serve
 from tests.fakes.loop import LoopThread
 from tests.fakes.web import Web, told
@@ -43,7 +44,7 @@ def test_values(serve: Serve, environ: dict[str, str]) -> None:
     assert experiment["value"]["provider"] in {"groq", "xai", "deepinfra"}
     assert experiment["rule_id"] == f"rule_{experiment['group_name']}"
     assert body["feature_gates"].keys() == {djb2("groq_r1_v_production")}
-    assert body["parameters"] == {}
+    assert body["parameters"] == Parameters().public()
 
 
 def test_same_arm_as_the_answers(serve: Serve, environ: dict[str, str]) -> None:
@@ -99,7 +100,7 @@ def test_without_flags(serve: Serve) -> None:
         "feature_gates": {},
         "dynamic_configs": {},
         "layer_configs": {},
-        "parameters": {},
+        "parameters": Parameters().public(),
     }
 
 

@@ -61,11 +61,11 @@ def desk(tmp_path: Path, loop: LoopThread, make_vendor: MakeVendor) -> Iterator[
     groq, deepinfra = make_vendor(), make_vendor()
     with ExitStack() as running:
         store = App(from_environ(ACCESS))
-        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items), store)), loop)).url
+        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items))), loop)).url
         environ = hosted_over(groq=groq, deepinfra=deepinfra)
         environ |= {"EDGE_CONFIG": f"{kept}/ecfg_local?token=local", "EDGE_CONFIG_FRESHNESS": "1"}
         app = App(from_environ(environ))
-        site = running.enter_context(Served(Site(ROOT, app, endpoints(Files(items), app)), loop))
+        site = running.enter_context(Served(Site(ROOT, app, endpoints(Files(items), app.assignable)), loop))
         yield Desk(site.url, items, groq, deepinfra)
 
 

@@ -55,7 +55,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, loop: LoopThread) -> Itera
     with ExitStack() as running:
         running.callback(vendor.close)
         store = App(from_environ(ACCESS))
-        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items), store)), loop)).url
+        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items))), loop)).url
         app = App(from_environ({**local_over(vendor), "EDGE_CONFIG": f"{kept}/ecfg_local?token=local"}))
         backend = running.enter_context(Served(Site(ROOT, app), loop)).url
         # Destinations are fixed in the build, so that nobody else may build until this run has ended.

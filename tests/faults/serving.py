@@ -44,6 +44,7 @@ def make_app(
 def served(app: App, loop: LoopThread) -> Generator[str]:
     """Serve the whole site over `app`; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(Site(ROOT, app), log_config=None, server_header=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     running = asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), loop.loop)

@@ -581,7 +581,8 @@ class Counting(Sequence[Step]):
 
 
 def providers_on_record(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Who was asked, as the log has it; it is written before the answer's last byte."""
+    """Who was asked, as the log has it; it is written right after the answer, so there may be a moment to wait."""
+    until(lambda: any(record.name == "ai_inference" for record in caplog.records))
     return [json.loads(record.getMessage())["provider"] for record in caplog.records if record.name == "ai_inference"]
 
 

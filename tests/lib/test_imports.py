@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors", "lib.outbound"},
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
-    "lib.exchange": {"lib.errors"},
+    "lib.exchange": {"lib.errors", "lib.outbound"},
     "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
     "lib.telemetry": {
         "lib.errors",
@@ -49,6 +49,7 @@ PURE = [
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",
+    "lib/router/hedge.py",
     "lib/providers/sse.py",
     "lib/router/tool_calls.py",
     "lib/router/told.py",

@@ -37,7 +37,7 @@ def url(folder: Path, loop: LoopThread) -> Iterator[str]:
     """The site with the store beside it."""
     app = App(from_environ(ACCESS))
     with ExitStack() as running:
-        yield running.enter_context(Served(Site(ROOT, app, endpoints(Files(folder), app)), loop)).url
+        yield running.enter_context(Served(Site(ROOT, app, endpoints(Files(folder))), loop)).url
 
 
 def get(url: str, path: str, **headers: str) -> httpx.Response:
@@ -171,7 +171,7 @@ def test_form(loop: LoopThread) -> None:
     """The form offers the public parameters, and the models of those vendors alone that a flag may name."""
     keys = {"GROQ_API_KEY": "key-of-groq-0123456789", "LOCAL_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
     app = App(from_environ({**ACCESS, **keys}))
-    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app)), loop) as served:
+    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app.assignable)), loop) as served:
         form = httpx.get(f"{served.url}/local/form").json()
     assert form["experiment"] == "feature_ai_provider"
     assert {each["provider"] for each in form["models"]} == {"groq"}

@@ -232,6 +232,24 @@ def test_read_that_was_frozen(source: Source) -> None:
     run(ask())
 
 
+@pytest.mark.parametrize("failure", [None, ServiceFailed("timeout")])
+def test_answer_to_a_question_from_before_a_freeze(source: Source, failure: Exception | None) -> None:
+    """What was asked before a freeze and comes after it, answer or failure, does not pass for fresh."""
+
+    async def ask() -> None:
+        it = kept(source)
+        await it.current()
+        source.wall.now += FRESHNESS_S
+        source.delay_s, source.failure = 1.0, failure
+        await it.current()
+        source.wall.now += 3600  # frozen
+        await asyncio.sleep(2)  # the loop gets to the old read before anybody asks
+        source.delay_s, source.failure, source.text = 0.0, None, "two"
+        assert (await it.current(), source.reads) == ("two", 3)
+
+    run(ask())
+
+
 def test_clock_set_back(source: Source) -> None:
     """With the wall clock set back, the age is unknown: the value is read again."""
 

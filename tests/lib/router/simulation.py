@@ -188,6 +188,7 @@ class World:
         return Policy(
             total_s=self.chance.choice((280.0, 280.0, 20.0, 5.0)),
             hedge_s=self.chance.choice((None, 0.5, 2.0)),
+            hedge_adapts=self.chance.random() < 0.3,
             on_interrupt=self.chance.choice(("continue", "continue", "restart", "error")),
             can_reset=self.chance.random() < 0.4,
             can_splice=self.chance.random() < 0.8,

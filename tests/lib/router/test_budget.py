@@ -16,6 +16,15 @@ def test_begins_full() -> None:
     assert [budget.spend() for _ in range(4)] == [True, True, False, False]
 
 
+def test_begins_with_less() -> None:
+    """It may begin with less than it can save."""
+    budget = Budget(1, 2, 1)
+    assert [budget.spend() for _ in range(2)] == [True, False]
+    for _ in range(4):
+        budget.request()
+    assert [budget.spend() for _ in range(3)] == [True, True, False]
+
+
 def test_earns() -> None:
     """Every request earns a share of a call; a refusal costs nothing."""
     budget = Budget(0.5, 1)

@@ -10,13 +10,14 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import genai_prices
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.providers.base import Usage
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS
-from lib.telemetry.cost import GENAI_PRICES_ID, Costs, own_price
+from lib.telemetry.cost import GENAI_PRICES_ID, Costs, flat_rates, own_price
 
 ROOT = Path(__file__).parents[3]
 PRICES = json.loads((ROOT / "lib/telemetry/prices.json").read_text())
@@ -52,6 +53,28 @@ def test_any_usage(provider: str, model: str, usage: Usage) -> None:
     """Whatever was counted, also where the counts contradict one another, the price is a sum or unknown."""
     (price,) = usd(provider, model, usage)
     assert price is None or (price.is_finite() and price >= 0)
+
+
+@settings(max_examples=30)
+@pytest.mark.parametrize(("provider", "model"), [offer for offer in OFFERED if offer[0] in GENAI_PRICES_ID])
+@given(st.builds(Usage, *[st.integers(0, 10**7)] * 2, st.integers(0, 10**6)))
+def test_shortcut(provider: str, model: str, usage: Usage) -> None:
+    """The second price of a model, which may take the shortcut, is what genai-prices would say, to the last digit."""
+    first, again = usd(provider, model, Usage(1, 1), usage)
+    (calculated,) = usd(provider, model, usage)
+    assert first is not None
+    assert again == calculated
+
+
+def test_no_shortcut_where_rates_differ() -> None:
+    """A rate that depends on the prompt's length or on the day is never taken for one that does not."""
+    known = {
+        (provider, model): flat_rates(
+            genai_prices.calc_price(genai_prices.Usage(input_tokens=1, output_tokens=1), model, provider_id=provider)
+        )
+        for provider, model in [("groq", "openai/gpt-oss-20b"), ("x-ai", "grok-4.7"), ("x-ai", "grok-4.20")]
+    }
+    assert [rates is not None for rates in known.values()] == [True, False, False]
 
 
 @pytest.mark.parametrize(

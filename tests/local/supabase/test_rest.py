@@ -445,6 +445,8 @@ def test_functions_that_can_not_be_called(project: Project) -> None:
     assert code_of(user.rpc("forbidden")) == "42501"
     assert code_of(project.client().rpc("numbers", {"up_to": 1})) == "42501"
     assert code_of(user.rpc("add", {"a": "x"})) == "22P02"
+    twice = project.send("GET", "/rest/v1/rpc/add?a=1&a=2")
+    assert (twice.status_code, twice.json()["code"]) == (400, "PGRST100")
     admin = project.admin()
     left = uuid4().int % 2**31
     assert code_of(admin.rpc("put_pair", {"l": left, "r": 1}, get=True)) == "25006"
@@ -486,3 +488,6 @@ def test_keys(project: Project) -> None:
     refused = http.get(path, headers={"apikey": SECRET, "authorization": "Bearer nonsense"})
     assert (refused.status_code, refused.json()["code"]) == (401, "PGRST301")
     assert http.get(path, headers={"apikey": SECRET}).status_code == 200
+    user = project.user()
+    seen = project.send("POST", "/rest/v1/rpc/whoami", key=SECRET, token=token(user)).json()
+    assert (seen["role_now"], seen["sub"]) == ("authenticated", uid(user))

@@ -1,0 +1,1 @@
+"""`make bench-router`: the router and the whole handler beside their floors and their peers, in one run."""

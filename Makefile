@@ -61,6 +61,10 @@ vercel-build: install-dev ## Build for Vercel without an account, in a copy, and
 db-lint: install-dev ## Supabase's own lints over the migrations, without Docker (needs Node)
 	@$(PY) -m scripts.db_lint
 
+.PHONY: example-nextjs
+example-nextjs: install-dev ## Build examples/nextjs and drive it in a real browser (needs Node and Chromium)
+	@REQUIRE_NODE=1 REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser/test_nextjs_example.py
+
 .PHONY: bench
 bench: install-dev ## Measure what the handler adds, per call, per event and at import (90 s)
 	@$(PY) -m benchmarks

@@ -132,17 +132,23 @@ class App:
     @cached_property
     def flags(self) -> Flags:
         """Which provider a caller is assigned to."""
-        settings = self.settings
-        on = [row for name, row in self._rows.items() if name in settings.vendors]
-        hosted = any(not row.demo for row in on)
         return Flags(
-            settings.provider_flag,
+            self.settings.provider_flag,
             self._flag_sources(),
-            on=[row.name for row in on],
-            # Flags of a demonstration must not take the place of vendors that are paid for.
-            assignable=[row.name for row in on if not (row.demo and hosted)],
-            tier=settings.tier,
+            on=[row.name for row in self._on],
+            assignable=[row.name for row in self.assignable],
+            tier=self.settings.tier,
         )
+
+    @property
+    def assignable(self) -> Sequence[Row]:
+        """The vendors that a flag may name: flags of a demonstration must not displace vendors that are paid for."""
+        hosted = any(not row.demo for row in self._on)
+        return [row for row in self._on if not (row.demo and hosted)]
+
+    @property
+    def _on(self) -> Sequence[Row]:
+        return [row for name, row in self._rows.items() if name in self.settings.vendors]
 
     def _flag_sources(self) -> Sequence[Source]:
         settings = self.settings

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -19,14 +20,19 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lib.app import App
+from lib.control.flags import EXPERIMENT
+from lib.control.parameters import ITEM, ROWS, Parameters
+from lib.control.ranges import Number, Range, Refused, Whole
 from lib.errors import BadRequest, FieldError, Forbidden, InvalidRequest, NotFound
 from lib.http.endpoint import Call, Endpoint
+from lib.providers.catalog import Row
 from lib.settings import from_environ
 
 STORE_ID = "ecfg_local"
 TOKEN = "local"  # noqa: S105 - guards nothing: only this machine's own pages and processes get to the port
 FOLDER = Path(__file__).parent / "items"
 PANEL = "/local/items"
+FORM = "/local/form"
 KEY = re.compile(r"[\w-]{1,128}", re.ASCII)
 
 log = logging.getLogger("local.edge_config")
@@ -74,14 +80,18 @@ class Files:
             log.warning("%s can't be read (%s): not followed", file.name, error.strerror)
 
 
-def endpoints(files: Files) -> dict[str, ASGIApp]:
-    """What to serve below which path: the store, and the panel that edits it."""
-    store, panel = _Store(files), _Panel(files)
+def endpoints(files: Files, offered: Sequence[Row] = ()) -> dict[str, ASGIApp]:
+    """What to serve below which path: the store, and the panel that edits it.
+
+    `offered` are the vendors that a flag may name.
+    """
+    store, panel, form = _Store(files), _Panel(files), _Form(offered)
     # Not the product's own: these answers have nothing to do with its settings, and lead to no reads of the store.
     bare = App(from_environ({}))
     return {
         f"/{STORE_ID}": Endpoint(lambda: bare, GET=store.read),
         PANEL: Endpoint(lambda: bare, GET=panel.read, PUT=panel.write),
+        FORM: Endpoint(lambda: bare, GET=form.read),
     }
 
 
@@ -136,18 +146,73 @@ class _Panel:
         return _json(items[key] if key else items, 200, {"cache-control": "no-store"})
 
     async def write(self, call: Call) -> Response:
-        """Replace an item that is there by the JSON object of the body."""
+        """Replace an item that is there by the JSON object of the body; unfit parameters are refused by name."""
         _refuse_other_pages(call.request)
         value, key = call.json(), _key(call)
         if key not in self._files.items():
             raise NotFound("There is no such item.")
         if not isinstance(value, dict):
             raise InvalidRequest("An item is a JSON object.", errors=(FieldError("", "must be an object"),))
+        item = cast("dict[str, object]", value)
+        unfit = _unfit(item) if key == ITEM else ()
+        if unfit:
+            raise InvalidRequest("A parameter's value does not hold.", errors=unfit)
         try:
-            self._files.write(key, cast("dict[str, object]", value))
+            self._files.write(key, item)
         except OSError as error:
             raise BadRequest(f"The file can't be written ({error.strerror}).", code="not_written") from error
         return Response(status_code=204)
+
+
+class _Form:
+    """GET /local/form: what the page's form asks for. {experiment, models: [{provider, model}], parameters: [...]}.
+
+    A parameter is {name, help, values (in words), kind (number, whole or text), default}; the public ones alone.
+    """
+
+    def __init__(self, offered: Sequence[Row]) -> None:
+        self._offered = offered
+
+    async def read(self, _: Call) -> Response:
+        """What may be chosen: parameters, and the models of providers that a flag may name."""
+        usual = Parameters()
+        parameters = [
+            {
+                "name": name,
+                "help": row.help,
+                "values": row.range.words,
+                "kind": _kind(row.range),
+                "default": getattr(usual, name),
+            }
+            for name, row in ROWS.items()
+            if row.public
+        ]
+        models = [{"provider": row.name, "model": model.id} for row in self._offered for model in row.models]
+        form = {"experiment": EXPERIMENT, "models": models, "parameters": parameters}
+        return _json(form, 200, {"cache-control": "no-store"})
+
+
+def _kind(values: Range[object]) -> str:
+    match values:
+        case Number():
+            return "number"
+        case Whole():
+            return "whole"
+        case _:
+            return "text"
+
+
+def _unfit(item: dict[str, object]) -> tuple[FieldError, ...]:
+    """The parameters in `ai_config` that would be passed over. null is no value, and a strange field is not ours."""
+    errors: list[FieldError] = []
+    for name, value in item.items():
+        if name not in ROWS or value is None:
+            continue
+        try:
+            ROWS[name].range.read(value)
+        except Refused:
+            errors.append(FieldError(name, f"must be: {ROWS[name].range.words}"))
+    return tuple(errors)
 
 
 def _key(call: Call) -> str:

@@ -155,11 +155,12 @@ async def main(port: int, env_files: tuple[Path, ...], items: Path = FOLDER) -> 
         notes = await _start_engines(engines)
         supabase = await _start_supabase(engines, port, notes)
         app = App(environment.load())
+        store: dict[str, ASGIApp] = {}
         if os.environ.get("EDGE_CONFIG") == connection_string(port):
-            notes["edge config"] = f"edit {items}/*.json"
+            notes["edge config"] = f"the page's Control, or edit {items}/*.json"
+            store = endpoints(Files(items), app.assignable)
         operator = OperatorLink(app) if supabase else None
-        beside = {**endpoints(Files(items)), **supabase, **({PATH: operator} if operator else {})}
-        site = Site(ROOT, app, beside)
+        site = Site(ROOT, app, {**store, **supabase, **({PATH: operator} if operator else {})})
         config = uvicorn.Config(
             # Or a page elsewhere could reach us under a name of its own, and spend the keys in .env (DNS rebinding).
             TrustedHostMiddleware(site, ["localhost", "127.0.0.1"], www_redirect=False),

@@ -348,11 +348,18 @@ async function showHealth() {
     .catch(() => null);
   if (!Array.isArray(health?.parts)) return showSummary('unknown', 'unknown', 'The health check did not answer.');
   const { status, parts, malformed = {} } = health;
+  // What is deployed has nothing to edit, so nobody there asks for it.
+  if (health.deployment === null) showControl();
   const rows = [...Object.entries(malformed).map(malformedRow), ...parts.map(partRow)];
   byId('parts-list').replaceChildren(...rows);
   if (status !== 'ok') return showSummary('wrong', 'needs setup', 'Needs attention: see what is off or malformed.');
   const on = parts.filter((part) => part.on).length;
   showSummary('on', `${on} of ${parts.length} on`, 'What is on here, and what turns the rest on.');
+}
+
+async function showControl() {
+  const { openControl } = await import('/control.js');
+  await openControl();
 }
 
 function showSummary(mark, summary, note) {
@@ -384,14 +391,19 @@ function row(mark, word, name, ...needs) {
 
 function onKey(event) {
   if (event.isComposing) return;
-  if (event.key === 'Escape' && byId('parts').open) return closeParts();
+  if (event.key === 'Escape' && closeMenus()) return;
   if (event.key === 'Escape') running?.abort();
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && event.target === prompt) submit();
 }
 
-function closeParts() {
-  if (byId('parts').contains(document.activeElement)) byId('parts').firstElementChild.focus();
-  byId('parts').open = false;
+/** Close what is open in the header, but for `kept`; whether there was anything. */
+function closeMenus(kept = null) {
+  const open = [...document.querySelectorAll('.menu[open]')].filter((menu) => menu !== kept);
+  for (const menu of open) {
+    if (menu.contains(document.activeElement)) menu.firstElementChild.focus();
+    menu.open = false;
+  }
+  return open.length > 0;
 }
 
 byId('composer').addEventListener('submit', (event) => {
@@ -410,7 +422,9 @@ for (const example of document.querySelectorAll('.example')) {
 }
 document.addEventListener('keydown', onKey);
 document.addEventListener('click', (event) => {
-  if (!byId('parts').contains(event.target)) byId('parts').open = false;
+  const besideTheText = matchMedia('(min-width: 76rem)').matches && byId('control');
+  if (!event.target.closest('.menu')) closeMenus(besideTheText);
+  else closeMenus(event.target.closest('.menu'));
 });
 addEventListener('scroll', noticeScroll, { passive: true });
 new ResizeObserver(() => {

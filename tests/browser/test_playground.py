@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from lib.router.completion import RECOVERIES
-from tests.conftest import Serve, hosted_over, local_over, require
+from tests.browser.chromium import Locator, Page, ViewportSize, expect
+from tests.conftest import Serve, hosted_over, local_over
 from tests.fakes.vendor import Cut, Gate, Hang, Step, Vendor, failure, words
-
-try:
-    from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
-except ImportError:
-    if os.environ.get("REQUIRE_BROWSER") == "1":
-        raise
-    pytest.skip("playwright is not installed: pip install playwright", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "google-chrome")
-# As root, in a container without a GPU; and nothing that calls home.
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PHONE: ViewportSize = {"width": 360, "height": 740}
 HOSTILE = "<img src=x onerror=alert(1)>"
 BYTE_BY_BYTE = """
@@ -71,37 +52,8 @@ def script_refusal(site: Playground) -> None:
 
 @pytest.fixture
 def site(serve: Serve, vendor: Vendor) -> Playground:
-    """The site, its provider `local` a fake vendor."""
-    return Playground(serve(local_over(vendor)), vendor)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium of this machine."""
-    path = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM_PATH", ""), *BROWSERS))), None)
-    if path is None:
-        require("REQUIRE_BROWSER", f"no browser: set CHROMIUM_PATH, or install one of {', '.join(BROWSERS)}")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """An empty tab whose visitor may use the clipboard."""
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    yield context.new_page()
-    context.close()
-
-
-@pytest.fixture
-def complaints(page: Page) -> list[str]:
-    """What the tab complains about: uncaught exceptions, and console errors such as violations of the policy."""
-    seen: list[str] = []
-    page.on("pageerror", lambda error: seen.append(str(error)))
-    page.on("console", lambda message: seen.append(message.text) if message.type in {"error", "warning"} else None)
-    return seen
+    """The site as it is deployed, its provider `local` a fake vendor."""
+    return Playground(serve({**local_over(vendor), "VERCEL_DEPLOYMENT_ID": "dpl_test"}), vendor)
 
 
 def ask(page: Page, question: str) -> Locator:
@@ -128,6 +80,7 @@ def test_loads_and_answers_without_complaint(site: Playground, page: Page, compl
     expect(page.get_by_label("Your prompt")).to_be_focused()
     page.get_by_role("button", name="Why is the sky blue?").click()
     expect_state(page.locator(".turn"), "done")
+    expect(page.get_by_text("Control")).to_be_hidden()
     assert complaints == []
 
 
@@ -287,7 +240,7 @@ def test_a_reader_who_scrolled_up_is_left_alone(site: Playground, page: Page) ->
 def test_parts(site: Playground, page: Page) -> None:
     """The list of parts names what is off and the variable that turns it on; Escape closes it."""
     page.goto(site.url)
-    page.get_by_text("of 6 on").click()
+    page.get_by_text(re.compile(r"\d of \d+ on")).click()
     expect(page.locator(".part").filter(has_text="groq")).to_contain_text(re.compile(r"off\s*groq\s*set GROQ_API_KEY"))
     expect(page.locator(".part").filter(has_text="local")).to_have_text(re.compile(r"^\s*on\s*local\s*$"))
     page.keyboard.press("Escape")

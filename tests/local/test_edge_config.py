@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from lib.app import App
+from lib.control.parameters import Parameters
 from lib.settings import from_environ
 from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.server import Site
@@ -145,10 +146,47 @@ def test_refused_edit(url: str, folder: Path, key: str, content: bytes, headers:
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"temperature": 2.1}, ["temperature"]),
+        ({"temperature": "1", "hedge": "never", "top_p": 0.5}, ["temperature", "hedge"]),
+        ({"max_tokens": 0, "img_style": "a\nb"}, ["max_tokens", "img_style"]),
+        ({"temperature": None, "strange": "left alone", "max_tokens": 10.0}, []),
+    ],
+)
+def test_unfit_parameters_are_refused_by_name(
+    url: str, folder: Path, config: dict[str, object], named: list[str]
+) -> None:
+    """What requests would pass over is not written, and each complaint says what the value may be."""
+    answer = httpx.put(f"{url}/local/items/ai_config", json=config)
+    assert answer.status_code == (422 if named else 204)
+    complaints: list[dict[str, str]] = answer.json()["errors"] if named else []
+    assert [error["path"] for error in complaints] == named
+    assert all(error["message"].startswith("must be: ") for error in complaints)
+    assert json.loads((folder / "ai_config.json").read_text()) == ({"temperature": 0.5} if named else config)
+
+
+def test_form(loop: LoopThread) -> None:
+    """The form offers the public parameters, and the models of those vendors alone that a flag may name."""
+    keys = {"GROQ_API_KEY": "key-of-groq-0123456789", "LOCAL_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
+    app = App(from_environ({**ACCESS, **keys}))
+    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app.assignable)), loop) as served:
+        form = httpx.get(f"{served.url}/local/form").json()
+    assert form["experiment"] == "feature_ai_provider"
+    assert {each["provider"] for each in form["models"]} == {"groq"}
+    by_name = {each["name"]: each for each in form["parameters"]}
+    assert by_name.keys() == Parameters().public().keys()
+    assert by_name["temperature"]["values"] == "number from 0 to 2"
+    kinds = [by_name[name]["kind"] for name in ("temperature", "max_tokens", "voice_id")]
+    assert kinds == ["number", "whole", "text"]
+    assert by_name["max_tokens"]["default"] == 2048
+
+
 def test_not_deployed(loop: LoopThread) -> None:
     """None of this is part of what is deployed."""
     with Served(Site(ROOT, App(from_environ(ACCESS))), loop) as served:
-        for path in ("/local/items", "/ecfg_local/items?token=local"):
+        for path in ("/local/items", "/local/form", "/ecfg_local/items?token=local"):
             assert httpx.get(f"{served.url}{path}").status_code == 404
 
 

@@ -50,5 +50,9 @@ vercel-build: install-dev ## Build for Vercel without an account, in a copy, and
 	@$(PY) scripts/vercel_build.py
 
 .PHONY: bench
-bench: install-dev ## Measure what the handler adds, per call, per event and at import (90 s)
+bench: install-dev ## Measure what the handler adds, per call, per chunk and at import (90 s)
 	@$(PY) -m benchmarks
+
+.PHONY: bench-router
+bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
+	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)

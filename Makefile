@@ -66,5 +66,9 @@ example-nextjs: install-dev ## Build examples/nextjs and drive it in a real brow
 	@REQUIRE_NODE=1 REQUIRE_BROWSER=1 $(PY) -m pytest tests/browser/test_nextjs_example.py
 
 .PHONY: bench
-bench: install-dev ## Measure what the handler adds, per call, per event and at import (90 s)
+bench: install-dev ## Measure what the handler adds, per call, per chunk and at import (90 s)
 	@$(PY) -m benchmarks
+
+.PHONY: bench-router
+bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
+	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)

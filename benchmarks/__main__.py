@@ -1,8 +1,17 @@
-"""`make bench`: all measurements, one after another."""
+"""`make bench`: the measurements that need no peers, one after another."""
 
 from __future__ import annotations
 
 from benchmarks import chunks, control, flags, imports, latency
+from benchmarks.tools import on_other_cores
 
-for module in (latency, chunks, flags, control, imports):
-    print(f"{module.measure()}\n", flush=True)
+with on_other_cores():
+    for measure in (
+        latency.measure,
+        chunks.measure,
+        chunks.beside_the_sdk,
+        flags.measure,
+        control.measure,
+        imports.measure,
+    ):
+        print(f"{measure()}\n", flush=True)

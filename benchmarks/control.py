@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from benchmarks.tools import ROOT, Table
+from benchmarks.report import Goal, Section
+from benchmarks.tools import ROOT
 from lib.control.flags import Flags
 from lib.control.hypertune import InitData
 from lib.control.parameters import ITEM, Resolver
@@ -25,11 +26,15 @@ TRAITS = {"kind": "key", "role": "user"}
 CONFIG: Mapping[str, object] = {"temperature": 0.4, "max_tokens": 800, "fallback_order": ["xai"], "hedge": "auto"}
 
 
-def measure() -> Table:
+def measure() -> Section:
     """Flags from the local specs; Hypertune's fields are those of the test vectors: two splits, a switch, an enum."""
     specs = json.loads((ROOT / "local/items/statsig-local.json").read_text())
     hypertune = json.loads((ROOT / "tests/vectors/hypertune/init_data.json").read_text())
-    table = Table(f"CPU per request for its flags and parameters, microseconds, best of {ROUNDS} x {REQUESTS}")
+    section = Section(
+        "Flags and parameters per request",
+        f"CPU of a request's decision, best of {ROUNDS} x {REQUESTS}.",
+        ("microseconds", "value"),
+    )
     flags = asyncio.run(_flags(specs))
     number = count()
     known: Callable[[], str] = lambda: CALLER  # noqa: E731 - a function of one word
@@ -40,11 +45,13 @@ def measure() -> Table:
         ("Hypertune, known caller", {ITEM: CONFIG, "hypertune": hypertune}, known),
         ("Hypertune, new caller", {ITEM: CONFIG, "hypertune": hypertune}, new),
     ):
-        table.add(what, "flags", flags, "and parameters", flags + _parameters(items, caller))
+        section.rows.append((f"flags and parameters: {what}", flags + _parameters(items, caller)))
+    section.goals.append(Goal("warm, a caller who comes back", float(section.rows[2][1]), 60, " µs"))
     stored = orjson.dumps(hypertune)
     parsing = _each(lambda: orjson.loads(stored), 100)
-    table.add("a new version", "JSON read", parsing, "made ready", _each(lambda: InitData(hypertune), 100))
-    return table
+    section.rows.append(("a new version of Hypertune's item: JSON read", parsing))
+    section.rows.append(("and made ready", _each(lambda: InitData(hypertune), 100)))
+    return section
 
 
 def _parameters(items: Mapping[str, object], caller: Callable[[], str]) -> float:

@@ -11,7 +11,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from benchmarks.tools import ROOT, Table
+from benchmarks.report import Section
+from benchmarks.tools import ROOT
 
 ROUNDS = 7
 MEASURED = """
@@ -28,9 +29,11 @@ CODE = {
 }
 
 
-def measure() -> Table:
+def measure() -> Section:
     """Import in fresh processes, in turns. The standard library has its bytecode in both, as on the platform."""
-    table = Table(f"CPU of an import, median of {ROUNDS} processes, milliseconds")
+    section = Section(
+        "CPU of an import", f"Median of {ROUNDS} fresh processes.", ("milliseconds", "bytecode", "source", "ratio")
+    )
     with tempfile.TemporaryDirectory() as folder:
         with_bytecode, without = Path(folder, "with"), Path(folder, "without")
         for code in CODE.values():
@@ -41,8 +44,8 @@ def measure() -> Table:
         for name, code in CODE.items():
             pairs = [(_run(code, with_bytecode), _run(code, without, "-B")) for _ in range(ROUNDS)]
             bytecode, source = (statistics.median(values) for values in zip(*pairs, strict=True))
-            table.add(name, "bytecode", bytecode, "source", source)
-    return table
+            section.rows.append((name, bytecode, source, source / bytecode))
+    return section
 
 
 def _run(code: str, cache: Path, *options: str) -> float:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 120.0
-"""An outer net only: who calls sets shorter deadlines."""
+"""An outer net only, for SDKs and for who waits for a connection: who calls sets shorter deadlines."""
 MAX_CONNECTIONS = 1000
 KEEP_ALIVE_S = 30.0
 # Compressed, few bytes could unfold into gigabytes.
@@ -44,7 +44,7 @@ class Outbound:
     async def poster(self, url: str, headers: Mapping[str, str]) -> Post:
         """What sends a body to this address: made once, then called as `async with post(body, more_headers)`.
 
-        The body of the answer is not read, whatever its status.
+        The body of the answer is not read, whatever its status. Only connecting has a deadline here: set one.
         """
         session = await self.session()
         from multidict import CIMultiDict  # noqa: PLC0415 - comes with aiohttp
@@ -90,9 +90,8 @@ class Outbound:
                 auto_decompress=False,
                 # Cookies would travel with other calls.
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
-                    connect=READ_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
-                ),
+                # None for reading: it would be set anew for every piece that arrives.
+                timeout=aiohttp.ClientTimeout(connect=READ_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
             )
         return self._session
 

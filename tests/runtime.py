@@ -92,6 +92,11 @@ class Runtime:
         return cls([python, "-S", "vc__handler__python.py"], folder, environ)
 
     @property
+    def pid(self) -> int:
+        """The runtime's process."""
+        return self._process.pid
+
+    @property
     def messages(self) -> list[Message]:
         """Everything the runtime has said so far, in order."""
         with self._news:

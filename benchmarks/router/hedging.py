@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.router.report import Goal, Section
+from benchmarks.report import Goal, Section
 from lib.providers.base import ChatRequest, Delta, Model, TextProvider
 from lib.providers.catalog import Row
 from lib.router.attempt import Policy

@@ -24,6 +24,9 @@ class EventParser:
         if b"\r" in chunk or self._after_cr:
             chunk = self._newlines(chunk)
         buffer = self._buffer
+        if chunk.endswith(b"\n\n") and len(chunk) <= MAX_EVENT_BYTES and not buffer and not self._at_start:
+            # Whole events, as they usually come: nothing has to be kept.
+            return [data for block in chunk[:-2].split(b"\n\n") if (data := _data(block)) is not None]
         unseen = max(len(buffer) - 1, 0)
         buffer += chunk
         if self._at_start and len(buffer) >= len(BOM):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +32,22 @@ NUMBER = 7
 TIMEOUT_S = 20
 DEADLINE = "x-vercel-internal-deadline"
 """The header by which the platform tells its deadline to the runtime."""
+SEARCH = """
+import sys
+from vercel_runtime import cache, headers, wait_until
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "vercel":
+            print(name)
+
+sys.meta_path.insert(0, Watch())
+headers.set_headers({})
+cache.clear_runtime_cache_context()
+wait_until.begin_wait_until()
+wait_until.clear_wait_until_context()
+"""
+"""What the runtime does around every request; prints the modules that are searched for."""
 
 Start = Callable[[str, dict[str, str]], Runtime]
 
@@ -202,6 +220,27 @@ def config_version(runtime: Runtime, number: int) -> str:
     runtime.wait_for(lambda message: message.type == "end" and message.request == number)
     texts = [message.text for message in runtime.messages if message.request == number and message.text]
     return next(line["config_version"] for line in map(json.loads, texts))
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_runtime_does_not_search_for_vercels_sdk(python: Path, *, settled: bool) -> None:
+    """Once the app is there, the runtime's own look for a package that is not installed ends at once."""
+    begin = "from lib.app import current; current()" if settled else ""
+    done = subprocess.run(
+        [python, "-c", f"{begin}\n{SEARCH}"], cwd=ROOT, env={}, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.split() == []) is settled
+
+
+def test_vercels_sdk_is_left_alone_where_it_is_installed(tmp_path: Path) -> None:
+    """Who adds the package gets it."""
+    (tmp_path / "vercel").mkdir()
+    (tmp_path / "vercel" / "__init__.py").write_text("")
+    (tmp_path / "vercel" / "headers.py").write_text("print('here')")
+    program = "from lib.app import current; current(); import vercel.headers"
+    environ = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environ, capture_output=True, check=True)
+    assert done.stdout == b"here\n"
 
 
 def test_large_body(start: Start, vendor: Vendor) -> None:

@@ -8,14 +8,13 @@ from uuid import uuid4
 import pytest
 
 from local.postgres import Postgres
-from tests.browser.test_playground import PHONE, Page, browser, complaints, expect, page
+from tests.browser.test_playground import PHONE, Page, expect
 from tests.conftest import ACCESS, Serve
 from tests.database import copied
 from tests.fakes.loop import LoopThread
 from tests.local.supabase.conftest import PASSWORD, Clock, Project, served, supabase
 
 pytestmark = pytest.mark.slow
-__all__ = ["browser", "complaints", "page"]
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,13 @@ import httpx
 import pytest
 
 from lib.app import App
-from lib.data.supabase import Supabase
 from lib.errors import DataFailed
 from lib.settings import from_environ
 from lib.telemetry.events import Event, InferenceEvent
 from lib.telemetry.sinks import Outbox, Sinks
 from lib.telemetry.supabase import SupabaseSink
 from scripts.replay_events import events_in, replay
-from tests.api.conftest import over, start_instance, supabase  # noqa: F401 - fixtures
-from tests.api.conftest import StartInstance
+from tests.api.conftest import StartInstance, over, start_instance, supabase  # noqa: F401 - fixtures
 from tests.conftest import KEY_HEADER, Serve, hosted_over
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate, Vendor
@@ -83,7 +81,7 @@ class Flaky:
         self.asked += 1
         if self.asked % 4 == 1:
             return await self.rpc(function, arguments, **options)
-        if self.asked % 4 == 2:  # noqa: PLR2004
+        if self.asked % 4 == 2:
             await self.rpc(function, arguments, **options)
         raise DataFailed("timeout")
 
@@ -105,7 +103,9 @@ def test_fault_26_database_takes_no_events(supabase: Project, loop: LoopThread) 
 
     report, dropped = loop.run(deliver(), 120)
     assert (report, dropped) == ({"waiting": 0, "dropped": 0, "lost": {}}, 0)
-    assert supabase.sql("select count(*), count(distinct request_id) from public.inference_events") == [(10_000, 10_000)]
+    assert supabase.sql("select count(*), count(distinct request_id) from public.inference_events") == [
+        (10_000, 10_000)
+    ]
     assert supabase.sql("select distinct metadata ->> 'note' from public.inference_events") == [("with  in it",)]
 
 

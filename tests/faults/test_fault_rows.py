@@ -24,12 +24,13 @@ import pytest
 from lib.app import App
 from lib.router.breaker import BreakerPolicy
 from lib.router.health import Health
-from tests.conftest import ACCESS, InferenceLog, MakeVendor, hosted_over
+from tests.conftest import ACCESS, InferenceLog, MakeVendor, hosted_over, require
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Cut, Gate, Hang, Reply, Step, Vendor, chunk, event, failure, words
 from tests.faults.bench import CASES, rows_for
 from tests.faults.serving import Adjust, Result, call, make_app, served
 from tests.faults.wall import ANSWER, Times, Wall
+from tests.runtime import Runtime, RuntimeMissing, interpreter
 
 SLOW = pytest.mark.slow
 HELLO: dict[str, object] = {"prompt": "Hi"}
@@ -404,6 +405,31 @@ def test_fault_15_opens_and_probes_once(start: Start, pair: tuple[Vendor, Vendor
         gate.open()
         assert sorted(future.result().metadata["provider"] for future in running) == ["groq", *["xai"] * 9]
     assert {call(url, HELLO).metadata["provider"] for _ in range(3)} == {"groq"}
+
+
+def test_fault_16_no_memory_of_failures(start: Start, pair: tuple[Vendor, Vendor]) -> None:
+    """An instance that knows nothing yet leaves a silent provider in time by itself; no hedge is needed for that."""
+    pair[0].script(words(Hang()))
+    url = start(over(pair), lambda policy: replace(policy, first_token_s=0.5))
+    result = call(url, HELLO)
+    assert (result.ok, result.metadata["provider"], asked(pair)) == (True, "xai", [1, 1])
+    assert pair[0].requests[0].hung_up.wait(5)
+    assert 0.5 <= result.elapsed_s < 4
+
+
+@SLOW
+def test_fault_16_first_request_of_a_process(pair: tuple[Vendor, Vendor]) -> None:
+    """The first request of a process, which imports what it needs, meets a silent provider and is answered in time."""
+    pair[0].script(words(Hang()))
+    try:
+        cold = Runtime.of_file("api/generate.py", over(pair), interpreter())
+    except RuntimeMissing as error:
+        require("REQUIRE_RUNTIME", str(error))
+        raise
+    with cold:
+        result = call(cold.url, HELLO)
+    assert (result.ok, result.metadata["provider"], asked(pair)) == (True, "xai", [1, 1])
+    assert result.elapsed_s < 10
 
 
 @SLOW

@@ -24,13 +24,13 @@ def test_never_beyond_the_cap(steps: list[tuple[float, int, int]]) -> None:
     limits = InstanceLimits(cap)
     now, began, taken = 1000.0, 1000.0, 0
     spent: dict[int, int] = {}
+    waits: list[int] = []
     for wait_s, held, actual in steps:
         now += wait_s
         try:
             limits.take(held, now)
         except LimitReached as error:
-            assert error.retry_after_s is not None
-            assert error.retry_after_s >= 1
+            waits.append(error.retry_after_s or 0)
             continue
         taken += 1
         assert taken <= 6 + (now - began) / 10 + 1e-6
@@ -38,6 +38,7 @@ def test_never_beyond_the_cap(steps: list[tuple[float, int, int]]) -> None:
         assert spent.get(day, 0) + held <= 200
         limits.settle(held, min(actual, held), now)
         spent[day] = spent.get(day, 0) + min(actual, held)
+    assert all(wait_s >= 1 for wait_s in waits)
 
 
 def test_a_new_day_has_a_new_budget() -> None:

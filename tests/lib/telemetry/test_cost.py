@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lib.providers.base import Usage
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS
-from lib.telemetry.cost import GENAI_PRICES_ID, Costs, flat_rates, own_price
+from lib.telemetry.cost import GENAI_PRICES_ID, Costs, flat_rates, own_price, worst_case_usd
 
 ROOT = Path(__file__).parents[3]
 PRICES = json.loads((ROOT / "lib/telemetry/prices.json").read_text())

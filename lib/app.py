@@ -108,7 +108,7 @@ class App:
     @cached_property
     def exchange(self) -> Exchange:
         """Requests to the services behind us, other than providers."""
-        return Exchange(self.http)
+        return Exchange(self._outbound.session)
 
     @cached_property
     def edge_config(self) -> EdgeConfig:

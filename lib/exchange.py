@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lib.errors import ServiceFailed
+from lib.outbound import proxy_for
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 MAX_BYTES = 1024 * 1024
 
@@ -25,18 +26,18 @@ class Reply:
 
 
 class Exchange:
-    """Sends requests over the process's HTTP client."""
+    """Sends requests over the process's connections."""
 
-    def __init__(self, http: Callable[[], httpx.AsyncClient]) -> None:
-        """`http` makes or returns the client; it is called in a thread, since its engine's import is slow."""
-        self._http = http
-        self._client: httpx.AsyncClient | None = None
+    def __init__(self, session: Callable[[], Awaitable[aiohttp.ClientSession]]) -> None:
+        """`session` is Outbound.session."""
+        self._make = session
+        self._session: aiohttp.ClientSession | None = None
 
-    async def ready(self) -> httpx.AsyncClient:
-        """Make the client, where that has not been done: no deadline of a request should have to hold that too."""
-        if self._client is None:
-            self._client = await asyncio.to_thread(self._http)
-        return self._client
+    async def ready(self) -> aiohttp.ClientSession:
+        """Import the engine, where that has not been done: no deadline of a request should have to hold that too."""
+        if self._session is None:
+            self._session = await self._make()
+        return self._session
 
     async def __call__(
         self,
@@ -49,22 +50,25 @@ class Exchange:
         max_bytes: int = MAX_BYTES,
     ) -> Reply:
         """Send one request and read its answer, whatever its status. Raises ServiceFailed."""
-        client = await self.ready()
-        import httpx  # noqa: PLC0415 - loaded with the client
+        session = await self.ready()
+        import aiohttp  # noqa: PLC0415 - loaded with the session
 
         answer = bytearray()
+        proxy = proxy_for(url)
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                client.stream(method, url, headers=dict(headers), content=body) as response,
+                session.request(
+                    method, url, headers=headers, data=body, proxy=proxy, allow_redirects=False
+                ) as response,
             ):
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.content.iter_any():
                     answer += chunk
                     if len(answer) > max_bytes:
                         raise ServiceFailed("too_large")
-        except (TimeoutError, httpx.ReadTimeout) as error:
-            raise ServiceFailed("timeout") from error
-        except httpx.HTTPError as error:
-            # A refused connection too is a ConnectTimeout to this client.
-            raise ServiceFailed("connection_failed") from error
-        return Reply(response.status_code, response.headers, bytes(answer))
+        except (aiohttp.ClientError, OSError) as error:
+            # A connection that is refused or too slow is one; a timeout of our own is the time that the whole may take.
+            is_late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
+            raise ServiceFailed("timeout" if is_late else "connection_failed") from error
+        names = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status, names, bytes(answer))

@@ -46,13 +46,18 @@ class Outbound:
 
         The body of the answer is not read, whatever its status.
         """
-        await asyncio.to_thread(self._load)
+        session = await self.session()
         from multidict import CIMultiDict  # noqa: PLC0415 - comes with aiohttp
         from yarl import URL  # noqa: PLC0415
 
-        post = partial(self._open().post, URL(url), proxy=proxy_for(url), allow_redirects=False)
+        post = partial(session.post, URL(url), proxy=proxy_for(url), allow_redirects=False)
         usual = CIMultiDict(headers)
         return lambda body, more: post(data=body, headers=CIMultiDict({**headers, **more}) if more else usual)
+
+    async def session(self) -> aiohttp.ClientSession:
+        """The connections themselves: who uses them names the proxy (`proxy_for`) and follows no redirect."""
+        await asyncio.to_thread(self._load)
+        return self._open()
 
     def httpx(self) -> httpx.AsyncClient:
         """The same connections behind httpx's interface, for SDKs. Imports at the first call: use a thread."""

@@ -22,7 +22,7 @@ from tests.fakes.auth import FakeAuth
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Vendor
 from tests.fakes.web import told
-from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, SECRET, Clock, Project, served
+from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, SECRET, Clock, Project, served, supabase
 
 SESSION = "/api/session"
 
@@ -55,11 +55,6 @@ class Site:
 def credentials(email: str | None = None, password: str = PASSWORD) -> dict[str, str]:
     """What to sign in or up with."""
     return {"email": email or f"{uuid4()}@mail.test", "password": password}
-
-
-def supabase(url: str) -> dict[str, str]:
-    """The variables that turn a project on."""
-    return {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": SECRET, "SUPABASE_PUBLISHABLE_KEY": PUBLISHABLE}
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.settings": {"lib.providers.catalog"},
     "lib.providers": {"lib.errors", "lib.outbound"},
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
-    "lib.exchange": {"lib.errors"},
+    "lib.exchange": {"lib.errors", "lib.outbound"},
     "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
     "lib.telemetry": {
         "lib.errors",

@@ -18,11 +18,10 @@ from lib.settings import from_environ
 from local.operator_link import PATH, OperatorLink
 from local.postgres import Postgres
 from local.server import Site
-from tests.api.test_account import supabase
 from tests.conftest import ACCESS, ROOT, Served
 from tests.database import copied
 from tests.fakes.loop import LoopThread
-from tests.local.supabase.conftest import Clock, Project, served
+from tests.local.supabase.conftest import Clock, Project, served, supabase
 from tests.local.test_server import Start, start
 
 __all__ = ["start"]

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from lib.app import App
 from lib.data.tokens import Identity, Tokens
 from lib.errors import AppError, Unauthorized, Unavailable
-from lib.exchange import Exchange
 from lib.settings import SupabaseAccess, from_environ
 from tests.fakes.auth import USER_ID, FakeAuth
 from tests.fakes.loop import LoopThread
@@ -51,7 +50,7 @@ class Checker:
         self._app = App(from_environ({}))
         self._loop = loop
         access = SupabaseAccess(auth.url, "sb_secret_x", "sb_publishable_x", jwt_secret)
-        self.tokens = Tokens(access, Exchange(self._app.http), self.clock)
+        self.tokens = Tokens(access, self._app.exchange, self.clock)
 
     def check(self, token: str) -> Identity:
         """Whom it stands for."""
@@ -248,7 +247,7 @@ def test_no_mutation_passes(checker: Checker, auth: FakeAuth) -> None:
 @given(st.text(max_size=80))
 def test_any_text(text: str) -> None:
     """No text is a token by chance, and none upsets us."""
-    tokens = Tokens(SupabaseAccess("http://127.0.0.1:9", "x", "y"), Exchange(App(from_environ({})).http))
+    tokens = Tokens(SupabaseAccess("http://127.0.0.1:9", "x", "y"), App(from_environ({})).exchange)
     with pytest.raises(Unauthorized):
         asyncio.run(tokens.identity(text))
 

@@ -45,6 +45,11 @@ class Clock:
         return self.start + self.offset
 
 
+def supabase(url: str) -> dict[str, str]:
+    """The variables that turn a project on."""
+    return {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": SECRET, "SUPABASE_PUBLISHABLE_KEY": PUBLISHABLE}
+
+
 @dataclass(frozen=True)
 class Project:
     """A running gateway."""

@@ -8,12 +8,11 @@ from uuid import uuid4
 import pytest
 
 from local.postgres import Postgres
-from tests.api.test_account import supabase
 from tests.browser.test_playground import PHONE, Page, browser, complaints, expect, page
 from tests.conftest import ACCESS, Serve
 from tests.database import copied
 from tests.fakes.loop import LoopThread
-from tests.local.supabase.conftest import PASSWORD, Clock, Project, served
+from tests.local.supabase.conftest import PASSWORD, Clock, Project, served, supabase
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser", "complaints", "page"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from benchmarks.report import Goal, Section
 from benchmarks.tools import ROOT
 from lib.control.flags import Flags
 from lib.control.sources import Specs

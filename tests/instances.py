@@ -1,4 +1,4 @@
-"""Instances of the product as processes of their own, over one database: forked from a process that has imported all."""
+"""Instances of the product as processes of their own, forked from one that has imported everything."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_an_answer_is_paid_for_and_recorded(serve: Serve, supabase: Project, ven
 def test_fault_47_denial_of_wallet(start_instance: StartInstance, supabase: Project, vendor: Vendor) -> None:
     """Forty at once on two instances: no more are let through than the budget holds, and the rest hear so unpaid."""
     environ = {**hosted_over(groq=vendor), **over(supabase)}
-    supabase.sql(f"update public.limits set microusd_per_day = {BUDGET} where scope = 'key' and subject = 'each'")
+    supabase.sql("update public.limits set microusd_per_day = %s where (scope, subject) = ('key', 'each')", BUDGET)
     gate = Gate()
     vendor.script(*[words(gate, "Hello")] * 40)
     one, two = start_instance(environ), start_instance(environ)
@@ -157,7 +157,8 @@ def test_twenty_with_one_key(start_instance: StartInstance, supabase: Project, v
     environ = {**hosted_over(groq=vendor), **over(supabase)}
     one, two = start_instance(environ), start_instance(environ)
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda n: ask((one, two)[n % 2].url, **{"idempotency-key": "k"}), range(20)))
+        asked = [pool.submit(ask, each.url, **{"idempotency-key": "k"}) for each in (one, two) * 10]
+        answers = [each.result() for each in asked]
     assert {each.status_code for each in answers} == {200}
     assert len({each.content for each in answers}) == len(vendor.requests) == 1
     assert [each.headers.get("idempotent-replayed") for each in answers].count("true") == 19

@@ -19,7 +19,13 @@ from tests.faults.seams import HABITS, MAX_TOKENS, PLACES, SEED, kept
 FILE = ROOT / "docs" / "faults.md"
 AT_ONCE = 12
 """The slow cases wait beside each other; the quick ones follow, a few at a time, so that none waits for a processor."""
-ROWS = ("faults/test_fault_rows.py", "faults/test_fault_flags.py", "api/test_vercel_runtime.py")
+ROWS = (
+    "faults/test_fault_rows.py",
+    "faults/test_fault_flags.py",
+    "api/test_vercel_runtime.py",
+    "api/test_fault_data.py",
+    "api/test_money.py",
+)
 """The files that hold tests of our rows."""
 ACROSS_LINES = re.MULTILINE | re.DOTALL
 VERDICTS: tuple[Verdict, ...] = ("pass", "partial", "safe", "fail")

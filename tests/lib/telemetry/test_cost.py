@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lib.providers.base import Usage
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS
-from lib.telemetry.cost import GENAI_PRICES_ID, Costs, flat_rates, own_price
+from lib.telemetry.cost import GENAI_PRICES_ID, Costs, flat_rates, own_price, worst_case_usd
 
 ROOT = Path(__file__).parents[3]
 PRICES = json.loads((ROOT / "lib/telemetry/prices.json").read_text())
@@ -190,3 +190,18 @@ def test_prices_are_loaded_in_a_thread() -> None:
     loaded = dict(line.split() for line in done.stdout.splitlines())
     assert {"genai_prices", "genai_prices.data"} <= set(loaded)
     assert [name for name, on_the_loop in loaded.items() if on_the_loop == "True"] == []
+
+
+@pytest.mark.parametrize(("provider", "model"), OFFERED)
+@given(st.integers(0, 2 * 10**6), st.integers(0, 10**6))
+def test_worst_case(provider: str, model: str, read: int, written: int) -> None:
+    """What is held before a call is never less than what it then costs."""
+    usage = Usage(read, written)
+    (price,) = usd(provider, model, usage)
+    assert price is not None
+    assert worst_case_usd(provider, model, usage) >= price
+
+
+def test_worst_case_of_the_unknown() -> None:
+    """A model that nobody knows is held for like a dear one."""
+    assert worst_case_usd("xai", "grok-99", Usage(10**6, 10**6)) == 20

@@ -136,13 +136,17 @@ class Postgres:
             raise PostgresError(f"The Postgres of {self._folder} is not running.") from error
         return make_conninfo(host=host, port=self._settings["port"], user=user, dbname=dbname)
 
-    def migrate(self, folder: Path, *, dbname: str = DATABASE) -> list[str]:
+    def migrate(self, folder: Path, *, dbname: str = DATABASE, seed: Path | None = None) -> list[str]:
         """Apply the migrations of a folder that are not recorded yet, in order; return their versions.
 
-        Raises MigrationError naming file and line; what came before stays applied.
+        `seed` is run after them, where there were any. Raises MigrationError naming file and line; what came before
+        stays applied.
         """
         with psycopg.connect(self.conninfo(user=OWNER, dbname=dbname), autocommit=True) as connection:
-            return apply(connection, folder)
+            versions = apply(connection, folder)
+            if versions and seed is not None:
+                connection.execute(seed.read_bytes())
+            return versions
 
     def _home(self) -> Path:
         """Where the data lie: our folder, or one outside that the service account can reach, noted in ours."""

@@ -253,7 +253,8 @@ async def _start_supabase(engines: AsyncExitStack, port: int, notes: dict[str, s
     engines.callback(postgres.stop)
     try:
         await asyncio.to_thread(postgres.start)
-        await asyncio.to_thread(postgres.migrate, ROOT / "supabase" / "migrations")
+        folder = ROOT / "supabase"
+        await asyncio.to_thread(postgres.migrate, folder / "migrations", seed=folder / "seed.sql")
     except (PostgresError, MigrationError) as error:
         notes["supabase"] = str(error)
         return {}

@@ -16,7 +16,7 @@ AppError                      what a caller is told: status, code, message
 ├── NoProvider           503  no provider could answer
 ├── NotConfigured        503  the part is off; the message names the variables
 └── Unavailable          503  a service that this takes gives no answer now
-    └── DataFailed            of rows and files: `reason` says why, to us alone
+    └── DataFailed       503  of rows and files: `reason` says why, to us alone
 
 ProviderError                 what an adapter saw; the router decides what follows from it
 ├── ConnectionFailed          no connection, or lost before the answer began
@@ -169,8 +169,10 @@ class DataFailed(Unavailable):
     `connection_failed`. What they wrote is not kept: it may repeat a row.
     """
 
+    code = "data_unavailable"
+
     def __init__(self, reason: str) -> None:
-        super().__init__("The database gives no answer now.", code="data_unavailable")
+        super().__init__("The database gives no answer now.")
         self.reason = reason
 
 

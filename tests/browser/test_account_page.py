@@ -15,6 +15,8 @@ from tests.fakes.loop import LoopThread
 from tests.local.supabase.conftest import PASSWORD, Clock, Project, served, supabase
 
 pytestmark = pytest.mark.slow
+DEPLOYED = {**ACCESS, "VERCEL_DEPLOYMENT_ID": "dpl_x"}
+"""As on the platform: the page asks for nothing that `make run` alone has."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def fill(page: Page, email: str, password: str = PASSWORD) -> None:
 def test_sign_up_out_and_in(project: Project, serve: Serve, page: Page, complaints: list[str]) -> None:
     """A guest makes an account, leaves and comes back, by keyboard alone; a reload does not forget who they are."""
     email = f"{uuid4()}@mail.test"
-    page.goto(serve({**ACCESS, **supabase(project.url)}))
+    page.goto(serve({**DEPLOYED, **supabase(project.url)}))
     menu = page.locator("#account > summary")
     expect(menu).to_contain_text("Guest")
     menu.focus()
@@ -70,7 +72,7 @@ def test_sign_up_out_and_in(project: Project, serve: Serve, page: Page, complain
 def test_fits_on_a_phone(project: Project, serve: Serve, page: Page) -> None:
     """Both menus open within the page, with nothing beside it."""
     page.set_viewport_size(PHONE)
-    page.goto(serve({**ACCESS, **supabase(project.url)}))
+    page.goto(serve({**DEPLOYED, **supabase(project.url)}))
     for menu in ("#parts", "#account"):
         page.locator(f"{menu} > summary").click()
         box = page.locator(f"{menu} .panel").bounding_box()
@@ -81,7 +83,7 @@ def test_fits_on_a_phone(project: Project, serve: Serve, page: Page) -> None:
 
 def test_a_session_that_has_ended(project: Project, serve: Serve, page: Page) -> None:
     """The page says that its visitor is a guest again."""
-    url = serve({**ACCESS, **supabase(project.url)})
+    url = serve({**DEPLOYED, **supabase(project.url)})
     page.context.add_cookies([{"name": "session", "value": "over:over", "url": url}])
     page.goto(url)
     expect(page.locator("#account > summary")).to_contain_text("Guest")
@@ -91,6 +93,6 @@ def test_a_session_that_has_ended(project: Project, serve: Serve, page: Page) ->
 def test_without_accounts(serve: Serve, page: Page, complaints: list[str]) -> None:
     """Where there is no project the page says nothing of accounts."""
     with page.expect_response("**/api/session"):
-        page.goto(serve(ACCESS))
+        page.goto(serve(DEPLOYED))
     expect(page.locator("#account")).to_be_hidden()
     assert complaints == []

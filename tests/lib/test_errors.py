@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 
 from lib import errors
-from lib.errors import AppError, FieldError, ProviderError, ServiceFailed
+from lib.errors import AppError, DataFailed, FieldError, ProviderError, ServiceFailed
 from lib.http.problem import problem
 
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
@@ -62,7 +62,14 @@ def test_text_of_a_provider_error(kind: type[ProviderError]) -> None:
         kind("what the vendor wrote")  # pyright: ignore[reportCallIssue]
 
 
-@pytest.mark.parametrize("kind", APP_ERRORS)
+def test_data_failed() -> None:
+    """All that callers are told of a DataFailed is ours: its reason stays inside."""
+    error = DataFailed("23505")
+    told = problem(error, "id")
+    assert (told.status_code, error.reason, b"23505" in bytes(told.body)) == (503, "23505", False)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in APP_ERRORS if kind is not DataFailed])
 def test_app_errors_can_be_told(kind: type[AppError]) -> None:
     """Every error becomes a problem with its status and code, unless it was given another code."""
     assert problem(kind("No."), "id").status_code == kind.status

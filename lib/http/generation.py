@@ -192,7 +192,12 @@ def _openai_call(call: ToolCall) -> Summary:
 
 
 def _plain(deltas: Batch) -> bytes:
-    return b"" if isinstance(deltas, Reset) else "".join(delta.text for delta in deltas).encode()
+    """The text alone. Raises Abort at a call of a tool: it has no form here, and the text must not pass for all."""
+    if isinstance(deltas, Reset):
+        return b""
+    if any(delta.tool_calls for delta in deltas):
+        raise Abort
+    return "".join(delta.text for delta in deltas).encode()
 
 
 def _without_none(value: Any) -> Summary:

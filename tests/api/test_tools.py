@@ -99,6 +99,13 @@ def test_plain_text(serve: Serve, vendor: Vendor) -> None:
     assert vendor.requests[0].body["tool_choice"] == "none"
 
 
+def test_call_that_nobody_asked_for(serve: Serve, vendor: Vendor) -> None:
+    """A model that calls a tool where it may not is cut in plain text: what it said before is no answer."""
+    vendor.script(calls(("weather", ARGUMENTS), text="Let me see."))
+    with pytest.raises(httpx.RemoteProtocolError):
+        post(serve(hosted_over(groq=vendor)), {"prompt": "Hi"}, accept="text/plain")
+
+
 def test_results_reach_the_vendor(serve: Serve, vendor: Vendor, inference_log: InferenceLog) -> None:
     """The second request of a tool's round trip: call and result reach the vendor, and count as input."""
     messages: list[dict[str, Any]] = [

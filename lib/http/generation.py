@@ -246,11 +246,7 @@ def _openai_call(call: ToolCall) -> Summary:
 
 
 def _plain(deltas: Batch) -> bytes:
-<<<<<<< HEAD
     """The text alone. Raises Abort at a tool's call, which has no form here: the text must not pass for an answer."""
-=======
-    """The text alone. Raises Abort at a call of a tool: it has no form here, and the text must not pass for all."""
->>>>>>> tools
     if isinstance(deltas, Reset):
         return b""
     if any(delta.tool_calls for delta in deltas):

@@ -492,6 +492,7 @@ def test_a_row_that_is_not_committed_leaves_no_file(project: Project) -> None:
     assert len(stored(project) - before) == 1
 
 
+@pytest.mark.slow  # the file goes a moment after the caller, which a busy machine makes a long one
 def test_a_client_that_leaves(project: Project) -> None:
     """Of an upload that breaks off nothing is kept."""
     client = project.user()

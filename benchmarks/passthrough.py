@@ -47,7 +47,7 @@ async def _by_aiohttp(body: bytes) -> AsyncGenerator[bytes]:
     if _session is None:
         import aiohttp  # noqa: PLC0415
 
-        _session = aiohttp.ClientSession()
+        _session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000))
     async with _session.post(URL, data=body, headers=HEADERS) as response:
         async for chunk in response.content.iter_any():
             yield chunk

@@ -90,6 +90,8 @@ async def stop(call: Call) -> Response:
 
     202 `stopping`: its stream ends within a second or two, and what was used is accounted for. 200 `ended`: it had.
     """
+    if "stop" not in call.request.query_params:
+        raise MethodNotAllowed("This path takes POST.", headers={"allow": "POST"})
     caller = await call.app.auth.identify(call.request)
     request_id = call.request.url.path.rpartition("/")[2]
     found: str | None = None

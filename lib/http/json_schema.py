@@ -6,8 +6,8 @@ nothing is fetched. Import this in a thread, on first use: the library behind it
 
 from __future__ import annotations
 
-import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, cast
@@ -34,6 +34,12 @@ PAIRS_STEP = 10
 IN_PLACE = {"$ref", "allOf", "anyOf", "oneOf", "not", "if"}
 """Rules that hold whole schemas against the same value: they take longer, and what never ends is made of them."""
 IN_PLACE_STEPS = 3
+SCHEMAS_STEP = 3
+"""Schemas in the list of such a rule that weigh as much as a step: `true` and `false` hold no rule that would count."""
+COMPILING_STEPS_PER_S = 60_000
+"""What a second of compiling expressions weighs: a short one may take a tenth of it."""
+BEYOND_LINEAR = ("look-around", "backreferences are not supported", "size limit")
+"""Why the linear engine refuses what is an expression all the same."""
 MAX_RULE = 300
 """Characters of a rule that a model is told it broke."""
 DIALECTS: tuple[Any, ...] = (Draft202012Validator, Draft201909Validator, Draft7Validator)
@@ -179,7 +185,7 @@ def _counted(name: str, keyword: Keyword) -> Keyword:
 def _weight(name: str, value: Any, instance: Any) -> int:
     """What a rule costs beyond being one, where it goes through something long by itself."""
     if name in IN_PLACE:
-        return IN_PLACE_STEPS
+        return IN_PLACE_STEPS + (len(cast("list[Any]", value)) // SCHEMAS_STEP if isinstance(value, list) else 0)
     if name == "enum":
         return len(value)
     if name == "uniqueItems" and isinstance(instance, list):
@@ -228,7 +234,7 @@ def _metaschema(dialect: Any, leads: Keyword) -> Any:
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     """An expression that the linear engine can't run (with a look-around, say) is left to the provider."""
     del validator, schema
-    expression = _expression(pattern) if isinstance(instance, str) else None
+    expression = _expression(pattern)[0] if isinstance(instance, str) else None
     if expression is not None and not expression.isinstance_python(instance):
         yield ValidationError("does not match")
 
@@ -236,11 +242,13 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
 def _regex(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     """Our own rule, in the metaschema alone: this is a regular expression."""
     del validator, wanted, schema
-    if isinstance(instance, str) and _expression(instance) is None:
-        try:
-            re.compile(instance)
-        except (re.error, OverflowError, RecursionError):
-            yield ValidationError("is no regular expression")
+    if not isinstance(instance, str):
+        return
+    began = time.thread_time()
+    fault = _expression(instance)[1]
+    _spend(int((time.thread_time() - began) * COMPILING_STEPS_PER_S))
+    if fault is not None and not any(reason in fault for reason in BEYOND_LINEAR):
+        yield ValidationError("is no regular expression")
 
 
 def _supported(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -250,8 +258,9 @@ def _supported(validator: Any, wanted: Any, instance: Any, schema: Any) -> Itera
 
 
 @lru_cache(maxsize=256)
-def _expression(pattern: str) -> SchemaValidator | None:
+def _expression(pattern: str) -> tuple[SchemaValidator | None, str | None]:
+    """What matches an expression in linear time, or why nothing does."""
     try:
-        return SchemaValidator(str_schema(pattern=pattern, regex_engine="rust-regex"))
-    except SchemaError:
-        return None
+        return SchemaValidator(str_schema(pattern=pattern, regex_engine="rust-regex")), None
+    except SchemaError as error:
+        return None, str(error)

@@ -2,10 +2,12 @@
 
 import { StatsigClient } from '@statsig/js-client';
 
+let clients = 0;
+
 export async function startStatsig({ url, headers = {}, experiment, gate }) {
   const text = await (await fetch(url, { headers })).text();
   const values = JSON.parse(text);
-  const client = new StatsigClient('client-key', values.user, {
+  const client = new StatsigClient(`client-key-${++clients}`, values.user, {
     loggingEnabled: 'disabled',
     networkConfig: { preventAllNetworkTraffic: true },
   });

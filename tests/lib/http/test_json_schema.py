@@ -218,6 +218,31 @@ ENDLESS: dict[str, object] = {
 }
 
 
+BOOLEANS: dict[str, object] = {
+    "of one": {"allOf": [{"$ref": "#/x"}] * 300, "x": {"oneOf": [True, *[False] * 2_000]}},
+    "of all": {
+        "allOf": [{"$ref": "#/y"}] * 40,
+        "y": {"allOf": [{"$ref": "#/x"}] * 40},
+        "x": {"allOf": [True] * 6_000},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", BOOLEANS)
+def test_booleans_count(kind: str) -> None:
+    """A schema that is only true or false holds no rule, but trying it costs something all the same."""
+    with pytest.raises(InvalidRequest, match="too complex"):
+        fault(BOOLEANS[kind], "{}")
+
+
+def test_expressions_cost_what_they_take() -> None:
+    """Many that are short and dear to compile are too many; one that only looks dear is left to the provider."""
+    dear = {str(number): {"pattern": rf"\w{{99}}{number}"} for number in range(1_000)}
+    with pytest.raises(InvalidRequest, match="too complex"):
+        fault({"properties": dear}, "{}")
+    assert fault({"pattern": "(?i)(?=c)" + "[!-\uffff]" * 2_000}, '"x"') is None
+
+
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_endless_schema(kind: str) -> None:
     """A schema that no value can be held against to the end is refused before anything is asked of anyone."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from api.generate import app as generate
-from lib.app import App, settle_whether_there_is_vercels_sdk
+from lib.app import App, settle_process
 from lib.data.limits import Cap
 from lib.settings import load
 
-settle_whether_there_is_vercels_sdk()
+settle_process()
 app = generate.over(App(load(), cap=Cap(requests_per_minute=10**9, microusd_per_day=10**15)))

@@ -1,7 +1,7 @@
 """The least that a handler can do on this runtime: hand the body to the vendor and its bytes back.
 
 `UPSTREAM` says where the vendor is, `ENGINE` by what it is called: `aiohttp`, as the product does, or `httpx`.
-With `SETTLED` it spares the runtime its search for Vercel's SDK, as the product does.
+With `SETTLED` it settles the process as the product does.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ URL = f"{os.environ.get('UPSTREAM', '')}/v1/chat/completions"  # noqa: TID251 - 
 IS_HTTPX = os.environ.get("ENGINE") == "httpx"  # noqa: TID251
 
 if os.environ.get("SETTLED"):  # noqa: TID251
-    from lib.app import settle_whether_there_is_vercels_sdk
+    from lib.app import settle_process
 
-    settle_whether_there_is_vercels_sdk()
+    settle_process()
 
 _session: Any = None
 
@@ -47,7 +47,7 @@ async def _by_aiohttp(body: bytes) -> AsyncGenerator[bytes]:
     if _session is None:
         import aiohttp  # noqa: PLC0415
 
-        _session = aiohttp.ClientSession()
+        _session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1000))
     async with _session.post(URL, data=body, headers=HEADERS) as response:
         async for chunk in response.content.iter_any():
             yield chunk

@@ -54,7 +54,7 @@ def handler(upstream: str, model: str = USUAL, more: Mapping[str, str] | None = 
         "GROQ_BASE_URL": upstream,
         **(more or {}),
     }
-    with _under_runtime("api/generate.py", environ) as runtime:
+    with _under_runtime("benchmarks/generate.py", environ) as runtime:
         yield Server(Target("/api/generate", runtime.url, "/api/generate", PROMPT), runtime.pid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import sys
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
 """At INFO they log every request, at DEBUG the whole prompt."""
+OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
 
@@ -269,15 +271,18 @@ class App:
 @cache
 def current() -> App:
     """The app of this process, over its environment."""
-    settle_whether_there_is_vercels_sdk()
+    settle_process()
     return App(environment.load())
 
 
-def settle_whether_there_is_vercels_sdk() -> None:
-    """Where the package `vercel` is not installed, remember that it is not.
+def settle_process() -> None:
+    """What the whole process does less often than Python and the platform would have it.
 
-    Vercel's runtime looks for parts of it five times per request, each time in every folder on the path: a fifth of
-    what a request costs. A None among the loaded modules is Python's own way to say that there is no such module.
+    Python looks for cycles among objects whenever there are 700 more of them, which is in the middle of every few
+    requests: a twelfth of what they cost. And Vercel's runtime looks for parts of Vercel's SDK five times per request,
+    each time in every folder on the path: a fifth. A None among the loaded modules is Python's own way to say that
+    there is no such module.
     """
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     if importlib.util.find_spec("vercel") is None:
         cast("dict[str, ModuleType | None]", sys.modules).update(dict.fromkeys(_VERCELS_SDK))

@@ -13,6 +13,7 @@ from lib.errors import ProviderError, TimedOut
 from lib.providers.base import ChatRequest, Delta, TextProvider
 from lib.providers.catalog import Row
 from lib.router.affinity import Affinity
+from lib.router.alarm import Alarm
 from lib.router.attempt import (
     Attempt,
     Check,
@@ -155,6 +156,7 @@ class _Drive:
         self._streams: dict[Attempt, Upstream] = {}
         self._tasks: dict[Attempt, asyncio.Task[Event]] = {}
         self._clock = asyncio.get_running_loop().time
+        self._alarm = Alarm()
 
     async def deltas(self) -> AsyncGenerator[Sequence[Delta] | Reset, None]:
         try:
@@ -178,6 +180,7 @@ class _Drive:
             await self._end()
 
     async def _end(self) -> None:
+        self._alarm.close()
         self._core.abandon(self._clock())
         if self._core.serving is not None:
             # Also where the caller left in the middle: the provider has read the prompt.
@@ -221,8 +224,7 @@ class _Drive:
         if len(self._streams) == 1 and not self._tasks and not self._core.may_hedge:
             ((attempt, stream),) = self._streams.items()
             try:
-                async with asyncio.timeout_at(until):
-                    event = await _read(attempt, stream)
+                event = await self._alarm.wait(_read(attempt, stream), until)
             except TimeoutError:
                 # The wait has ended the stream as well.
                 event = Failed(attempt, TimedOut())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -230,6 +231,14 @@ def test_runtime_does_not_search_for_vercels_sdk(python: Path, *, settled: bool)
         [python, "-c", f"{begin}\n{SEARCH}"], cwd=ROOT, env={}, capture_output=True, text=True, check=True
     )
     assert (done.stdout.split() == []) is settled
+
+
+def test_a_deployed_process_collects_seldom() -> None:
+    """The process that serves a function looks for cycles less often than Python would; who imports lib does not."""
+    told = "print(gc.get_threshold()[0])"
+    program = f"import gc; from lib.app import current; {told}; current(); {told}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(gc.get_threshold()[0]), "10000"]
 
 
 def test_vercels_sdk_is_left_alone_where_it_is_installed(tmp_path: Path) -> None:

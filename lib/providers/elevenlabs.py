@@ -276,7 +276,7 @@ def _verdict(status: int | None, body: Any, headers: Mapping[str, str]) -> Provi
     except (LookupError, TypeError, AttributeError):
         codes = []
     kind = next((_BY_CODE[code] for code in codes if isinstance(code, str) and code in _BY_CODE), None)
-    if status is not None and status < 300:  # noqa: PLR2004 - a success that the SDK could not read
+    if status is not None and status < 400:  # noqa: PLR2004 - a redirect, or a success that the SDK could not read
         return BrokenStream(status=status)
     if kind is None:
         return error_for(status, None, headers, time.time())

@@ -13,7 +13,7 @@ import contextlib
 import importlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ from lib.errors import (
 from lib.providers.catalog import ImageRow
 from lib.providers.chat import error_for
 from lib.providers.images import Drawn, ImageModel, ImageRequest, Picture, read_picture
-from lib.providers.transport import lost
+from lib.providers.transport import lost, never_sent
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +41,9 @@ Result = TypeVar("Result")
 MAX_PICTURE_BYTES = 32 * 1024 * 1024
 """A PNG of four megapixels has twelve before it is compressed."""
 MAX_ANSWER_BYTES = 1024 * 1024
-OK, BAD_REQUEST = 200, 400
+OK = 200
+ANSWERED = range(200, 300)
+FAILED = 400
 LOOKS = 3
 """How often in a row a look may fail before the request counts as lost."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -234,7 +236,7 @@ async def _fetch(http: Any, url: str) -> bytes:
     except Exception as error:
         raise lost(error, begun=begun) or error from error
     if status != OK:
-        verdict = error_for(status, None, headers, time.time())
+        verdict = _verdict(status, b"", headers)
         # What is wrong with one file's address says nothing of the key, the model or the request.
         raise verdict if isinstance(verdict, Overloaded | RateLimited) else BrokenStream(status=status)
     return body
@@ -269,8 +271,10 @@ def _client_over(http: Any, base_url: str, api_key: str | None, *, keep_alive: b
             except ProviderError:
                 raise
             except Exception as error:
+                # A submission that was sent may have been taken, though nobody said so: that is no failed connection.
+                begun = begun or (request.method == "POST" and not never_sent(error))
                 raise lost(error, begun=begun) or error from error
-            if response.status_code >= BAD_REQUEST:
+            if response.status_code not in ANSWERED:
                 raise _verdict(response.status_code, body, response.headers)
             return httpx.Response(response.status_code, headers=dict(response.headers), content=body)
 
@@ -306,11 +310,14 @@ async def _read(response: Any, limit: int) -> bytes:
 
 def _verdict(status: int, body: bytes, headers: Any) -> ProviderError:
     """What an error of fal's means, by its status and type (https://docs.fal.ai/errors), never by its message."""
-    try:
-        told: Any = orjson.loads(body)
-        kinds: list[Any] = [told.get("error_type"), *(item["type"] for item in told["detail"])]
-    except (ValueError, AttributeError, LookupError, TypeError):
-        kinds = []
-    if "content_policy_violation" in kinds:
+    if "content_policy_violation" in _kinds(body):
         return ContentRefused(status=status)
-    return error_for(status, None, headers, time.time())
+    # A redirect is no answer either: what answers us must not send us anywhere.
+    return error_for(status, None, headers, time.time()) if status >= FAILED else BrokenStream(status=status)
+
+
+def _kinds(body: bytes) -> Iterator[Any]:
+    with contextlib.suppress(ValueError, AttributeError, LookupError, TypeError):
+        told: Any = orjson.loads(body)
+        yield told.get("error_type")
+        yield from (item["type"] for item in told["detail"])

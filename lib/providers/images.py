@@ -91,4 +91,5 @@ def read_picture(data: bytes) -> Picture | None:
 
 def _sized(data: bytes, kind: ImageFormat, width: bytes, height: bytes) -> Picture | None:
     picture = Picture(data, kind, int.from_bytes(width, "big"), int.from_bytes(height, "big"))
-    return picture if picture.width and picture.height else None
+    # One that is cut within them has not both whole.
+    return picture if picture.width and picture.height and len(width) == len(height) else None

@@ -15,8 +15,16 @@ def lost(error: BaseException, *, begun: bool) -> ProviderError | None:
     if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
         return TimedOut()
     if isinstance(error, http.HTTPError | aiohttp.ClientError | OSError):
+        begun = begun or any(isinstance(cause, aiohttp.ClientPayloadError) for cause in _causes(error))
         return BrokenStream() if begun else ConnectionFailed()
     return None
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether there was not even a connection, so that nothing can have been done for us."""
+    aiohttp = importlib.import_module("aiohttp")
+    kinds = aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError
+    return any(isinstance(cause, kinds) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

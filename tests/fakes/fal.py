@@ -79,7 +79,7 @@ class FakeFal(Web):
         self.pictures = [picture()]
         self.links: list[str] | None = None
         self.unsafe = False
-        self._input = Input(prompt="")
+        self._input = Input.model_validate({"prompt": ""})
 
     def count(self, step: Step) -> int:
         """How often this was asked."""

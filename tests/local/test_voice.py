@@ -26,6 +26,8 @@ from local.on_demand import OnDemand
 from local.spelling import sentences
 from tests.fakes.loop import LoopThread
 
+_numpy: Any = np
+"""Its overloads are partly untyped."""
 TEXT = "Dr. Smith has been here, and it cost $5.50. Was it well-known?"
 SAID = "doctor Smith has been here, and it cost five dollars and fifty cents. Was it well known?"
 
@@ -49,12 +51,12 @@ def samples(file: bytes) -> tuple[int, Any]:
     """A WAV's rate and samples."""
     with wave.open(io.BytesIO(file)) as sound:
         assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
-        return sound.getframerate(), np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+        return sound.getframerate(), _numpy.frombuffer(sound.readframes(sound.getnframes()), "<i2")
 
 
 def loudness(sound: Any) -> float:
     """Root mean square of 16-bit samples, from 0 to 1."""
-    return float(np.sqrt(np.mean((sound / 32_768.0) ** 2)))
+    return float(_numpy.sqrt(_numpy.mean((sound / 32_768.0) ** 2)))
 
 
 def test_spoken_with_times(sdk: Any) -> None:
@@ -84,9 +86,8 @@ def test_words_are_heard_when_it_says(sdk: Any) -> None:
     )
     rate, sound = samples(b64decode(answer.audio_base_64))
     alignment = answer.alignment
-    edges = list(
-        zip(alignment.characters, alignment.character_start_times_seconds, alignment.character_end_times_seconds)
-    )
+    starts, ends = alignment.character_start_times_seconds, alignment.character_end_times_seconds
+    edges = list(zip(alignment.characters, starts, ends, strict=True))
     text = "".join(alignment.characters)
 
     def heard(begin: float, end: float) -> float:
@@ -115,7 +116,7 @@ def test_formats(sdk: Any, audio_format: str) -> None:
             raw = sound[44:] if codec == "wav" else sound
             assert codec == "pcm" or sound[24:28] == int(rate).to_bytes(4, "little")
             seconds.append(len(raw) / 2 / int(rate))
-            assert loudness(np.frombuffer(raw, "<i2")) > 0.02
+            assert loudness(_numpy.frombuffer(raw, "<i2")) > 0.02
     assert all(1 < each < 4 for each in seconds)
 
 

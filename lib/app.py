@@ -27,10 +27,23 @@ from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
-from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
+from lib.providers.catalog import (
+    EMBEDDING_ROWS,
+    IMAGE_ROWS,
+    ROWS,
+    SPEECH_ROWS,
+    EmbeddingRow,
+    ImageRow,
+    Row,
+    SpeechRow,
+)
+from lib.providers.elevenlabs import ElevenLabs
 from lib.providers.embeddings import EmbeddingProvider
+from lib.providers.fal import Fal
+from lib.providers.images import ImageProvider
 from lib.providers.openai_compatible import OpenAICompatible
 from lib.providers.openai_embeddings import OpenAIEmbeddings
+from lib.providers.speech import SpeechProvider
 from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
@@ -47,7 +60,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-_TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
+_TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
@@ -69,6 +82,8 @@ class App:
         health: Health | None = None,
         embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
         cap: Cap | None = None,
+        speech_rows: tuple[SpeechRow, ...] = SPEECH_ROWS,
+        image_rows: tuple[ImageRow, ...] = IMAGE_ROWS,
     ) -> None:
         self.settings = settings
         self._cap = cap
@@ -79,6 +94,10 @@ class App:
         self._adapters: dict[str, TextProvider] = {}
         self._outbound = Outbound()
         self._embedding_adapters: dict[str, EmbeddingProvider] = {}
+        self._speech_rows = {row.name: row for row in speech_rows}
+        self._speech_adapters: dict[str, SpeechProvider] = {}
+        self._image_rows = {row.name: row for row in image_rows}
+        self._image_adapters: dict[str, ImageProvider] = {}
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -258,6 +277,22 @@ class App:
                 row, api_key=access.api_key, base_url=access.base_url, http=self.http
             )
         return self._embedding_adapters[name]
+
+    def speech_provider(self, name: str) -> SpeechProvider:
+        """The adapter of a vendor of speech that is on."""
+        if name not in self._speech_adapters:
+            row, access = self._speech_rows[name], self.settings.speakers[name]
+            self._speech_adapters[name] = ElevenLabs(
+                row, api_key=access.api_key, base_url=access.base_url, http=self.http
+            )
+        return self._speech_adapters[name]
+
+    def image_provider(self, name: str) -> ImageProvider:
+        """The adapter of a vendor of pictures that is on."""
+        if name not in self._image_adapters:
+            row, access = self._image_rows[name], self.settings.painters[name]
+            self._image_adapters[name] = Fal(row, api_key=access.api_key, base_url=access.base_url, http=self.http)
+        return self._image_adapters[name]
 
     def http(self) -> httpx.AsyncClient:
         """The process's HTTP client, for SDKs. Imports its engine at the first call: use a thread."""

@@ -235,10 +235,10 @@ def _missing() -> Response:
     return JSONResponse({"detail": "Request not found"}, 404)
 
 
-def main(port: int) -> None:
-    """Serve until standard input ends; port 0 takes a free one."""
+def serve(app: Starlette, port: int) -> None:
+    """Serve until standard input ends, having printed where; port 0 takes a free one."""
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(build(), log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     server.run(sockets=[listener])
@@ -250,4 +250,4 @@ def _end_with_input(server: uvicorn.Server) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    serve(build(), int(sys.argv[1]) if len(sys.argv) > 1 else 0)

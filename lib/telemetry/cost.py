@@ -1,4 +1,4 @@
-"""What tokens cost: from genai-prices where it keeps the vendor, else from our dated prices.json, else unknown."""
+"""What calls cost: tokens by genai-prices where it keeps the vendor, all else by our dated prices.json, or unknown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -21,6 +22,7 @@ FLAT = {"input_mtok", "cache_read_mtok", "output_mtok"}
 """What genai-prices calls the rates of text, where there are no others."""
 
 log = logging.getLogger("costs")
+MEGAPIXEL = 1_048_576
 _MILLION = Decimal(1_000_000)
 
 
@@ -116,6 +118,29 @@ def worst_case_usd(provider: str, model: str, usage: Usage) -> Decimal:
     return (price["input"] * usage.input_tokens + price["output"] * usage.output_tokens) / _MILLION
 
 
+def speech_price(provider: str, model: str, characters: int) -> Decimal | None:
+    """What reading so many characters costs, white space included, or None where it is unknown."""
+    rate = _media_rate("characters", provider, model)
+    return None if rate is None else rate * characters / 1000
+
+
+def isolation_price(provider: str, seconds: float) -> Decimal | None:
+    """What taking the noise out of so many seconds of audio costs, or None where it is unknown."""
+    rate = _media_rate("audio_minutes", provider, "audio_isolation")
+    return None if rate is None else rate * Decimal(str(seconds)) / 60
+
+
+def image_price(provider: str, model: str, sizes: Iterable[tuple[int, int]]) -> Decimal | None:
+    """What pictures of these widths and heights cost, or None where it is unknown.
+
+    fal bills megapixels begun, of each picture; it quotes 1024 x 1024 as one, so that one has 2^20 pixels here.
+    """
+    rate = _media_rate("megapixels", provider, model)
+    if rate is None:
+        return None
+    return sum((rate * -(-width * height // MEGAPIXEL) for width, height in sizes), Decimal(0))
+
+
 def flat_rates(price: Any) -> Rates | None:
     """The rates of a genai-prices calculation, or None where they differ with the prompt's length or the time of day.
 
@@ -145,21 +170,27 @@ def _kept_price(genai_prices: Any, provider: str, model: str, usage: Usage) -> A
         return None
 
 
+def _media_rate(unit: str, provider: str, model: str) -> Decimal | None:
+    row = _prices()["media"][unit].get(provider, {}).get(model)
+    return None if row is None else Decimal(row["usd"])
+
+
 _Prices = dict[str, dict[str, dict[str, Decimal]]]
 """By provider and model: `input` and `output`."""
 
 
 @cache
 def _own_prices() -> _Prices:
-    return _as_decimals(_file()["models"])
+    return _as_decimals(_prices()["models"])
 
 
 @cache
 def _ceilings() -> _Prices:
-    return _as_decimals(_file()["ceilings"])
+    return _as_decimals(_prices()["ceilings"])
 
 
-def _file() -> dict[str, Any]:
+@cache
+def _prices() -> Any:
     return json.loads((Path(__file__).parent / "prices.json").read_text(), parse_float=Decimal)
 
 

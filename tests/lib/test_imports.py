@@ -57,6 +57,8 @@ PURE = [
     "lib/router/told.py",
     "lib/providers/catalog.py",
     "lib/providers/embeddings.py",
+    "lib/providers/images.py",
+    "lib/providers/speech.py",
     "lib/errors.py",
 ]
 

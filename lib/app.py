@@ -18,6 +18,7 @@ from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
 from lib.data.accounts import Accounts
+from lib.data.assets import Assets
 from lib.data.circuit import Circuit
 from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
@@ -25,6 +26,9 @@ from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
+from lib.media.pictures import Pictures
+from lib.media.rendering import Renderer
+from lib.media.speech import Speaker
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import (
@@ -161,7 +165,7 @@ class App:
         return Flags(
             self.settings.provider_flag,
             self._flag_sources(),
-            on=[row.name for row in self._on],
+            on=list(dict.fromkeys([*(row.name for row in self._on), *self.settings.painters, *self.settings.speakers])),
             assignable=[row.name for row in self.assignable],
             tier=self.settings.tier,
         )
@@ -233,6 +237,32 @@ class App:
         """get_embeddings; lib/embeddings.py puts its calls on record."""
         rows = tuple(self._embedding_rows.values())
         return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
+
+    @cached_property
+    def assets(self) -> Assets | None:
+        """TEMPORARY."""
+        return None if self.supabase is None else Assets()
+
+    @cached_property
+    def renderer(self) -> Renderer | None:
+        """Pays for pictures and speech once; None without a project to keep them."""
+        return None if self.assets is None else Renderer(self.assets, self.recorder, self._health)
+
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """Draws; None without a Supabase project."""
+        if self.renderer is None:
+            return None
+        rows = tuple(self._image_rows.values())
+        return Pictures(rows, frozenset(self.settings.painters), self.image_provider, self.renderer)
+
+    @cached_property
+    def speaker(self) -> Speaker | None:
+        """Reads aloud, and cleans recordings; None without a Supabase project."""
+        if self.renderer is None or self.assets is None:
+            return None
+        rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
+        return Speaker(rows, on, self.speech_provider, self.renderer, self.assets)
 
     @cached_property
     def costs(self) -> Costs:

@@ -258,7 +258,7 @@ class Account:
             await self._limits.reserve(hold, self._caller, counts=False)
 
     async def purchase(self, microusd: int) -> Purchase:
-        """Hold this much more, for one thing. Whoever buys it says what it came to. Raises LimitReached, Unavailable."""
+        """Hold this much more, for one thing; its buyer says what it came to. Raises LimitReached, Unavailable."""
         purchase = Purchase(Hold(uuid7(), microusd))
         self._purchases.append(purchase)
         try:
@@ -268,11 +268,16 @@ class Account:
             raise
         return purchase
 
+    @property
+    def purchased_microusd(self) -> int | None:
+        """What all purchases came to; None where nobody knows."""
+        spent = [purchase.spent_microusd for purchase in self._purchases]
+        return None if None in spent else sum(amount for amount in spent if amount is not None)
+
     async def settle(self) -> None:
         """Book what was spent and give back the rest. Never raises."""
         for purchase in self._purchases:
             await self._limits.settle(purchase.hold, purchase.spent_microusd)
-        self._purchases.clear()
         if self._reserving is not None:
             await asyncio.wait([self._reserving])
             if not self._reserving.cancelled():

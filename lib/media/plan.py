@@ -18,7 +18,7 @@ from lib.providers.speech import SpeechModel, SpeechRequest, VoiceSettings
 from lib.router.plan import Candidate
 
 AnyRow = TypeVar("AnyRow", ImageRow, SpeechRow)
-ISOLATION = SpeechModel("audio_isolation", 0)
+ISOLATION = SpeechModel("audio_isolation", 1)
 """What ElevenLabs' endpoint stands for in a plan, a price and an event; it has no model to choose."""
 UNLISTED_CHARACTERS = 5_000
 
@@ -41,8 +41,8 @@ class Painter:
 
     @property
     def route(self) -> Candidate:
-        """The same as the router's core knows it: a model that reads and writes no tokens."""
-        return Candidate(self.provider, Model(self.model.id, 0, 0))
+        """The same as the router's core knows it: a model with one size, so that none is too short for the others."""
+        return Candidate(self.provider, Model(self.model.id, 1, 0))
 
 
 @dataclass(frozen=True, slots=True)

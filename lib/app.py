@@ -17,6 +17,7 @@ from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
+from lib.cron import TASKS, Task
 from lib.data.accounts import Accounts
 from lib.data.assets import Assets
 from lib.data.circuit import Circuit
@@ -29,6 +30,7 @@ from lib.http.auth import Auth, Caller, Users
 from lib.media.pictures import Pictures
 from lib.media.rendering import Renderer
 from lib.media.speech import Speaker
+from lib.media.voices import Voices
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import (
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
+VOICES_S = 30.0
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -241,7 +244,7 @@ class App:
     @cached_property
     def assets(self) -> Assets | None:
         """TEMPORARY."""
-        return None if self.supabase is None else Assets()
+        return None if self.supabase is None else Assets(self.supabase)
 
     @cached_property
     def renderer(self) -> Renderer | None:
@@ -263,6 +266,20 @@ class App:
             return None
         rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
         return Speaker(rows, on, self.speech_provider, self.renderer, self.assets)
+
+    @cached_property
+    def voices(self) -> Voices | None:
+        """Who can read aloud; None without a Supabase project."""
+        if self.supabase is None:
+            return None
+        rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
+        return Voices(self.supabase, rows, on, self.speech_provider)
+
+    @property
+    def upkeep(self) -> Sequence[Task]:
+        """What is done on a schedule, beside what the database does itself."""
+        voices = self.voices
+        return TASKS if voices is None else (*TASKS, Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
 
     @cached_property
     def costs(self) -> Costs:

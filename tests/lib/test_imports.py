@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.media": {
         "lib.data.assets",
         "lib.data.limits",
+        "lib.data.supabase",
         "lib.errors",
         "lib.providers",
         "lib.router",

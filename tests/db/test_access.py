@@ -51,6 +51,7 @@ EXPECTED: dict[str, Rights] = {
     "public.idempotency_keys": NOBODY,
     "public.stop_requests": NOBODY,
     "public.cron_runs": READ,
+    "public.asset_generations": NOBODY,
     "public.vsl_jobs": OWN | READ,
     "public.vsl_steps": OWN | READ,
     "private.retention": NOBODY,
@@ -63,6 +64,8 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
+    *("claim_generation", "note_generation", "release_generation", "keep_assets", "asset_of", "assets_of"),
+    *("begin_upload", "complete_upload", "forget_asset", "leftover_files"),
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
     *("claim_vsl_webhook", "finish_vsl_webhook"),
@@ -177,6 +180,16 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
     "public.cron_runs": (
         "job",
         lambda user, number: {"job": f"{user} {number}", "lease_until": NOW, "started_at": NOW},
+    ),
+    "public.asset_generations": (
+        "user_id",
+        lambda user, number: {
+            "user_id": user,
+            "key": f"{uuid5(user, f'generation {number}').hex}{'0' * 32}",
+            "holder": user,
+            "lease_until": NOW,
+            "created_at": NOW,
+        },
     ),
     "public.vsl_jobs": ("id", vsl_job),
     "public.vsl_steps": (

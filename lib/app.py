@@ -21,10 +21,12 @@ from lib.cron import TASKS, Task
 from lib.data.accounts import Accounts
 from lib.data.assets import Assets
 from lib.data.circuit import Circuit
+from lib.data.files import Files
 from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
+from lib.errors import NotConfigured
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
 from lib.media.pictures import Pictures
@@ -54,7 +56,7 @@ from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
-from lib.settings import Settings
+from lib.settings import SUPABASE_VARIABLES, Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
 from lib.telemetry.sinks import Outbox, Sink, Sinks
@@ -127,6 +129,14 @@ class App:
     def database(self) -> Circuit | None:
         """Its functions, for what lies on every request's way: fails at once while it is down."""
         return None if self.supabase is None else Circuit(self.supabase.rpc)
+
+    @cached_property
+    def assets(self) -> Assets:
+        """What belongs to callers. Raises NotConfigured without a Supabase project."""
+        access = self.settings.supabase
+        if self.database is None or access is None:
+            raise NotConfigured(f"Nothing can be kept here: set {', '.join(SUPABASE_VARIABLES)}.")
+        return Assets(self.database, Files(access, self.exchange))
 
     @cached_property
     def limits(self) -> Limits:

@@ -26,7 +26,6 @@ from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
-from lib.errors import NotConfigured
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
 from lib.media.pictures import Pictures
@@ -56,7 +55,7 @@ from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
-from lib.settings import SUPABASE_VARIABLES, Settings
+from lib.settings import Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
 from lib.telemetry.sinks import Outbox, Sink, Sinks
@@ -129,14 +128,6 @@ class App:
     def database(self) -> Circuit | None:
         """Its functions, for what lies on every request's way: fails at once while it is down."""
         return None if self.supabase is None else Circuit(self.supabase.rpc)
-
-    @cached_property
-    def assets(self) -> Assets:
-        """What belongs to callers. Raises NotConfigured without a Supabase project."""
-        access = self.settings.supabase
-        if self.database is None or access is None:
-            raise NotConfigured(f"Nothing can be kept here: set {', '.join(SUPABASE_VARIABLES)}.")
-        return Assets(self.database, Files(access, self.exchange))
 
     @cached_property
     def limits(self) -> Limits:
@@ -253,8 +244,9 @@ class App:
 
     @cached_property
     def assets(self) -> Assets | None:
-        """TEMPORARY."""
-        return None if self.supabase is None else Assets(self.supabase)
+        """What belongs to callers; None without a Supabase project."""
+        access = self.settings.supabase
+        return None if self.database is None or access is None else Assets(self.database, Files(access, self.exchange))
 
     @cached_property
     def renderer(self) -> Renderer | None:

@@ -234,15 +234,40 @@ class Assets:
     async def link(self, asset: Asset, *, download: str | None = None) -> Link:
         """Where its file may be read: the same address until shortly before it ends. `download` names a saved copy."""
         place, now = (asset.bucket_id, asset.path, download), self._clock()
-        link = self._links.get(place)
-        if link is None or link.expires_at - now < REUSE_UNTIL_S:
+        link = self._known(place, now)
+        if link is None:
             url = await self._files.sign(asset.bucket_id, asset.path, lifetime_s=LINK_S)
             link = Link(url if download is None else f"{url}&download={quote(download, safe='')}", now + LINK_S)
-            self._links[place] = link
-            while len(self._links) > MAX_LINKS:
-                self._links.popitem(last=False)
+            self._remember(place, link)
+        return link
+
+    def _known(self, place: tuple[str, str, str | None], now: float) -> Link | None:
+        link = self._links.get(place)
+        if link is None or link.expires_at - now < REUSE_UNTIL_S:
+            return None
         self._links.move_to_end(place)
         return link
+
+    def _remember(self, place: tuple[str, str, str | None], link: Link) -> None:
+        self._links[place] = link
+        self._links.move_to_end(place)
+        while len(self._links) > MAX_LINKS:
+            self._links.popitem(last=False)
+
+    async def links(self, assets: Sequence[Asset]) -> Sequence[Link]:
+        """Where their files may be read: those that are not known yet are signed in one request per bucket."""
+        now = self._clock()
+        for bucket_id in ("generated", "vsl_assets"):
+            unknown = {
+                asset.path: None
+                for asset in assets
+                if asset.bucket_id == bucket_id and self._known((bucket_id, asset.path, None), now) is None
+            }
+            if unknown:
+                urls = await self._files.sign_many(bucket_id, list(unknown), lifetime_s=LINK_S)
+                for path, url in zip(unknown, urls, strict=True):
+                    self._remember((bucket_id, path, None), Link(url, now + LINK_S))
+        return [await self.link(asset) for asset in assets]
 
     async def remove(self, owner_id: str, asset_id: str) -> bool:
         """Remove an asset, and its file where no other asset has the same; False where there is none of theirs."""

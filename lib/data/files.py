@@ -44,6 +44,14 @@ class Files:
         told = await self._json(f"/object/sign/{bucket_id}/{quote(path)}", {"expiresIn": lifetime_s})
         return self._url + told["signedURL"]
 
+    async def sign_many(self, bucket_id: str, paths: Sequence[str], *, lifetime_s: int) -> Sequence[str]:
+        """The same for several, in their order; DataFailed("http_404") where one is missing."""
+        told = await self._json(f"/object/sign/{bucket_id}", {"expiresIn": lifetime_s, "paths": list(paths)})
+        urls = {one["path"]: one["signedURL"] for one in told}
+        if None in urls.values() or not urls.keys() >= set(paths):
+            raise DataFailed("http_404")
+        return [self._url + urls[path] for path in paths]
+
     async def sign_upload(self, bucket_id: str, path: str) -> str:
         """An address to which anyone may PUT a file of this name, for two hours."""
         told = await self._json(f"/object/upload/sign/{bucket_id}/{quote(path)}", {})

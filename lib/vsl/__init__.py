@@ -1,0 +1,1 @@
+"""From a product to a finished video sales letter."""

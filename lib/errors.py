@@ -13,6 +13,7 @@ AppError                      what a caller is told: status, code, message
 ├── LimitReached         429  too many requests, or too much money; when to come back
 ├── Interrupted          502  the answer broke off after its first token
 ├── InvalidObject        502  the answer is not the JSON that was asked for
+├── RenderFailed         500  a video could not be made: at which stage, of which frame, and why
 ├── NoProvider           503  no provider could answer
 ├── NotConfigured        503  the part is off; the message names the variables
 └── Unavailable          503  a service that this takes gives no answer now
@@ -143,6 +144,25 @@ class InvalidObject(AppError):
     """The answer is not the JSON that was asked for."""
 
     status, code = 502, "invalid_object"
+
+
+class RenderFailed(AppError):
+    """A video could not be made.
+
+    `stage` is narration, captions, render or upload; `frame` counts from 0, None where no single one is to blame.
+    `reason` is a stable word: unreadable, empty, deadline, killed, disk_full, out_of_memory, ffmpeg_missing, failed.
+    `log` is the end of what ffmpeg wrote, for us alone: it may name files, and never enters the message.
+    """
+
+    code = "render_failed"
+
+    def __init__(self, message: str, *, stage: str, reason: str, frame: int | None = None, log: str = "") -> None:
+        at = stage if frame is None else f"{stage}, frame {frame}"
+        super().__init__(f"{message} ({at})")
+        self.stage = stage
+        self.frame = frame
+        self.reason = reason
+        self.log = log
 
 
 class NoProvider(AppError):

@@ -80,6 +80,11 @@ class Hands:
         result: Json = {"frames": words} if step.name == "script" else {"made": step.content_key[:8]}
         return Made(result, COST, "fake", "model")
 
+    async def instead(self, job: Job, step: Step, error: StepFailed) -> Made | None:
+        """See Instead: a picture that is refused has a stand-in, unless the job is strict."""
+        refused = step.pool == "pictures" and error.code == "content_blocked" and not job.request.get("strict")
+        return Made({"made": "a card", "degraded": True}) if refused else None
+
 
 class Scene:
     """A database, an owner, and processes that drive."""
@@ -92,7 +97,7 @@ class Scene:
 
     def pipeline(self) -> Pipeline:
         """Another process."""
-        works = Works(plan, self.hands.do, measure, finish)
+        works = Works(plan, self.hands.do, self.hands.instead, measure, finish)
         return Pipeline(self.jobs, self.rows, works)
 
     async def job(self, product: str = "lamp", *, budget: int | None = None, **request: object) -> Job:
@@ -282,6 +287,33 @@ def test_what_fails_is_named_and_alone_done_again(scene: Scene) -> None:
     assert (after.status, after.error) == ("succeeded", None)
     assert max(Counter(scene.hands.ended).values()) == 1
     assert Counter(scene.hands.began)["narration/2"] == pipeline.TRIES + 1
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_stand_in_is_for_its_own_job_alone(scene: Scene, *, strict: bool) -> None:
+    """What could not be had may be had next time: another job of the same parts tries again."""
+    refuses = [True]
+
+    async def refuse(step: Step) -> None:
+        if step.name == "picture/1" and refuses[0]:
+            raise StepFailed("content_blocked", "No.", provider="fake")
+
+    async def go() -> tuple[Job, Job]:
+        scene.hands.trouble = refuse
+        first = await scene.job(words=["a", "b"], strict=strict)
+        await scene.drive(first)
+        refuses.clear()
+        refuses.append(False)
+        again = await scene.job(words=["a", "b"], strict=strict, again=True)
+        await scene.drive(again)
+        return await scene.read(first), await scene.read(again)
+
+    first, again = asyncio.run(go())
+    assert first.status == ("failed" if strict else "succeeded")
+    assert strict or first.steps["picture/1"].result == {"made": "a card", "degraded": True}
+    assert again.status == "succeeded"
+    assert again.steps["picture/1"].result != first.steps["picture/1"].result
+    assert again.steps["picture/0"].cached
 
 
 def test_a_budget_is_never_exceeded(scene: Scene) -> None:

@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.plan",
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.providers", "lib.router"},
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -60,6 +61,7 @@ PURE = [
     "lib/providers/images.py",
     "lib/providers/speech.py",
     "lib/errors.py",
+    *(f"lib/vsl/{name}.py" for name in ("timeline", "captions", "subtitles", "ass", "documents")),
 ]
 
 

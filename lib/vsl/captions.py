@@ -12,7 +12,6 @@ Times are in milliseconds from the beginning of the video.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 import unicodedata
@@ -44,6 +43,8 @@ CHAIN_MS = 500
 LEAD_MS = 200
 """A cue may come so much earlier than its first word, where its passage begins."""
 
+LONG_PAUSE_MS = 600
+"""What is said after a longer silence should not be read before it."""
 SLACK_S = 0.25
 """A voice's times may end so much later than its sound, by an encoder's padding."""
 SENTENCE_END, CLAUSE_END = ".!?\u2026\u3002\uff01\uff1f", ",;:\u2014\u2013)]\u00bb\u201d"
@@ -168,17 +169,20 @@ def _passage_cues(passage: Passage, grammar: Grammar, width: int) -> Iterator[Cu
     pieces = list(_pieces(passage.words, begin, end, width))
     if not pieces:
         return
-    cuts = _cuts(pieces, end, grammar, width)
+    measures = _measures(pieces, grammar, width)
+    cuts = _cuts(measures, end)
     starts = _starts(pieces, cuts, begin, end)
     if any(after <= before for before, after in itertools.pairwise(starts)):
         # Cues that take no time: whoever told these times was wrong.
         words = estimate(" ".join(word.text for word in passage.words), passage.start_s, passage.end_s)
         pieces = list(_pieces(words, begin, end, width))
-        cuts = _cuts(pieces, end, grammar, width)
+        measures = _measures(pieces, grammar, width)
+        cuts = _cuts(measures, end)
         starts = list(itertools.accumulate(_starts(pieces, cuts, begin, end), lambda now, at: max(at, now + 1)))
     for (first, last), (start, limit) in zip(itertools.pairwise(cuts), itertools.pairwise(starts), strict=True):
-        shown = pieces[first:last]
-        yield Cue(start, _end(start, shown, limit), _lines(shown, grammar, width))
+        middle, _ = measures.break_in(first, last)
+        lines = tuple(tuple(pieces[begins:ends]) for begins, ends in ((first, middle), (middle, last)) if begins < ends)
+        yield Cue(start, _end(start, pieces[last - 1].end_ms, measures.wide(first, last), limit), lines)
 
 
 def _starts(pieces: Sequence[Piece], cuts: Sequence[int], begin: int, end: int) -> list[int]:
@@ -186,9 +190,9 @@ def _starts(pieces: Sequence[Piece], cuts: Sequence[int], begin: int, end: int) 
     return [begin if first - begin <= LEAD_MS else first, *(pieces[cut].start_ms for cut in cuts[1:-1]), end]
 
 
-def _end(start: int, shown: Sequence[Piece], limit: int) -> int:
+def _end(start: int, spoken: int, wide: int, limit: int) -> int:
     """Until when a cue stays: long enough to be read, not into the next, and no short gap before that."""
-    wanted = max(shown[-1].end_ms, start + MIN_MS, start + math.ceil(_width(shown) * 1000 / TARGET_CPS))
+    wanted = max(spoken, start + MIN_MS, start + math.ceil(wide * 1000 / TARGET_CPS))
     ends = limit if wanted > limit - CHAIN_MS else wanted
     longest = start + MAX_MS
     if ends <= longest:
@@ -196,18 +200,74 @@ def _end(start: int, shown: Sequence[Piece], limit: int) -> int:
     return longest if limit - longest >= GAP_MS else limit - GAP_MS
 
 
-def _cuts(pieces: Sequence[Piece], end: int, grammar: Grammar, width: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What the search for cues asks of pieces again and again: widths, silences, sentences, the price of breaks."""
+
+    pieces: Sequence[Piece]
+    width: int
+    sums: Sequence[int]
+    silences: Sequence[float]
+    penalties: Sequence[float]
+    sentences: Sequence[int]
+
+    def wide(self, first: int, last: int) -> int:
+        """Columns of these pieces on one line."""
+        return self.sums[last] - self.sums[first] - (not self.pieces[first].glued)
+
+    def ends_inside(self, first: int, middle: int, last: int) -> int:
+        """How many sentences end within these pieces, at neither line's end."""
+        return (
+            self.sentences[last - 1]
+            - self.sentences[first]
+            - (self.sentences[middle] - self.sentences[middle - 1] if middle < last else 0)
+        )
+
+    def break_in(self, first: int, last: int) -> tuple[int, float]:
+        """Where the second line of these pieces begins, and what speaks against it; infinite where two do not do.
+
+        No break (`last`) where all fits into one. Of equal ones the more even, the lower rather longer.
+        """
+        if self.wide(first, last) <= self.width:
+            return last, 0.0
+        best, least = last, math.inf
+        for at in range(first + 1, last):
+            upper, lower = self.wide(first, at), self.wide(at, last)
+            if upper <= self.width and lower <= self.width:
+                uneven = abs(upper - lower) / self.width * 15 + (3 if upper > lower else 0)
+                if self.penalties[at] + uneven < least:
+                    best, least = at, self.penalties[at] + uneven
+        return best, least
+
+
+def _measures(pieces: Sequence[Piece], grammar: Grammar, width: int) -> Measures:
+    gaps = (after.start_ms - before.end_ms for before, after in itertools.pairwise(pieces))
+    return Measures(
+        pieces,
+        width,
+        [0, *itertools.accumulate(columns(piece.text) + (not piece.glued) for piece in pieces)],
+        [0.0, *itertools.accumulate(max(0.0, gap - LONG_PAUSE_MS) / 20 for gap in gaps)],
+        [0.0, *(_break_penalty(pieces, index, grammar) for index in range(1, len(pieces))), 0.0],
+        [0, *itertools.accumulate(piece.text[-1] in SENTENCE_END for piece in pieces)],
+    )
+
+
+def _cuts(measures: Measures, end: int) -> list[int]:
     """Where cues begin, and the end: the cheapest way through all places where one may break off."""
-    sums = [0, *itertools.accumulate(columns(piece.text) + (not piece.glued) for piece in pieces)]
-    penalties = [_break_penalty(pieces, index, grammar) for index in range(1, len(pieces))] + [0.0]
+    pieces = measures.pieces
     costs, before = [0.0] + [math.inf] * len(pieces), [0] * (len(pieces) + 1)
     for first in range(len(pieces)):
+        start = pieces[first].start_ms
         for last in range(first + 1, len(pieces) + 1):
-            if last > first + 1 and not _fits(sums, first, last, width):
+            middle, uneven = measures.break_in(first, last)
+            if uneven == math.inf:
                 break
             limit = pieces[last].start_ms if last < len(pieces) else end
-            start = pieces[first].start_ms
-            cost = costs[first] + penalties[last - 1] + _cost(sums[last] - sums[first] - 1, start, limit, width)
+            cost = (
+                costs[first] + measures.penalties[last] + uneven / 2 + 12.0 * measures.ends_inside(first, middle, last)
+            )
+            cost += _cost(measures.wide(first, last), start, limit, measures.width)
+            cost += measures.silences[last - 1] - measures.silences[first]
             cost += max(0, pieces[last - 1].end_ms - start - MAX_MS) * 10
             if cost < costs[last]:
                 costs[last], before[last] = cost, first
@@ -246,26 +306,6 @@ def _break_penalty(pieces: Sequence[Piece], index: int, grammar: Grammar) -> flo
         # First and last name: neither ends a sentence, both are capitalised.
         penalty = 30.0 if last.text[:1].isupper() and following.text[:1].isupper() else 20.0
     return max(0.0, penalty - (following.start_ms - last.end_ms) / 50)
-
-
-def _lines(shown: Sequence[Piece], grammar: Grammar, width: int) -> tuple[tuple[Piece, ...], ...]:
-    """One line where all fits, else the two that break best; of equal ones the more even, the lower rather longer."""
-    if _width(shown) <= width:
-        return (tuple(shown),)
-
-    def cost(at: int) -> tuple[bool, float]:
-        upper, lower = _width(shown[:at]), _width(shown[at:])
-        uneven = abs(upper - lower) / width * 15 + (3 if upper > lower else 0)
-        return upper > width or lower > width, _break_penalty(shown, at, grammar) + uneven
-
-    at = min(range(1, len(shown)), key=cost)
-    return tuple(shown[:at]), tuple(shown[at:])
-
-
-def _fits(sums: Sequence[int], first: int, last: int, width: int) -> bool:
-    """Whether these pieces go into two lines: as many as possible into the first, the others into the second."""
-    middle = bisect.bisect_right(sums, sums[first] + width + 1, first, last + 1) - 1
-    return sums[last] - sums[middle] - 1 <= width
 
 
 def _pieces(words: Sequence[Word], begin: int, end: int, width: int) -> Iterator[Piece]:
@@ -316,10 +356,6 @@ def _columns(character: str) -> int:
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _width(pieces: Sequence[Piece]) -> int:
-    return sum(columns(piece.text) + (not piece.glued) for piece in pieces) - (not pieces[0].glued)
 
 
 def line_text(pieces: Sequence[Piece]) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from lib.providers.images import SizeName
 from lib.vsl.compose import SIZES
 from lib.vsl.film import MOVES
 from lib.vsl.film import VERSION as FILM_VERSION
@@ -32,7 +33,7 @@ from lib.vsl.timeline import CROSSFADE_S, FPS, Timeline, timeline
 
 VERSION = 1
 """Grows when a step of the same input would give something else."""
-SHAPES = {"16:9": "landscape_16_9", "9:16": "portrait_16_9", "1:1": "square_hd"}
+SHAPES: Mapping[str, SizeName] = {"16:9": "landscape_16_9", "9:16": "portrait_16_9", "1:1": "square_hd"}
 """What an aspect is called where pictures are drawn."""
 WEIGHTS: Mapping[str, int] = {"script": 10, "picture": 30, "narration": 20, "clip": 30, "film": 10}
 """How much of the whole each kind of step is, in percent."""
@@ -166,6 +167,5 @@ def measure(job: Job, results: Mapping[str, Json]) -> Progress:
     done = {kind: sum(name.startswith(kind) for name in results) for kind in ("picture", "narration", "clip")}
     percent = WEIGHTS["script"] + sum(WEIGHTS[kind] * min(done[kind], count) // count for kind in done)
     stages: dict[str, Stage] = {"picture": "frames", "narration": "narration", "clip": "render"}
-    missing = [stages[kind] for kind in done if done[kind] < count]
-    stage: Stage = missing[0] if missing else "upload"
-    return Progress(stage, percent + (WEIGHTS["film"] if "film" in results else 0))
+    missing: list[Stage] = [*(stages[kind] for kind in done if done[kind] < count), "upload"]
+    return Progress(missing[0], percent + (WEIGHTS["film"] if "film" in results else 0))

@@ -98,7 +98,7 @@ class Studio:
             raise
         except RenderFailed as error:
             raise StepFailed(
-                "render_failed", f"{error.message}.", retryable=error.reason in PASSING, provider="ffmpeg"
+                error.code, f"{error.message}.", retryable=error.reason in PASSING, provider="ffmpeg"
             ) from error
         except AppError as error:
             raise _failed(error) from error
@@ -315,7 +315,7 @@ class Studio:
         return Ffmpeg(find())
 
 
-PASSING = frozenset({"killed", "deadline", "no_space"})
+PASSING = frozenset({"killed", "deadline", "disk_full", "out_of_memory"})
 """Reasons why ffmpeg may fail once and not again."""
 
 

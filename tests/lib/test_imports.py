@@ -51,6 +51,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.cost",
         "lib.telemetry.events",
     },
+    "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry.cost"},
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -73,6 +74,7 @@ PURE = [
     "lib/media/audio.py",
     "lib/media/plan.py",
     "lib/media/styles.py",
+    *(f"lib/vsl/{name}.py" for name in ("timeline", "captions", "subtitles", "ass", "documents")),
 ]
 
 

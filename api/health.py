@@ -5,15 +5,14 @@ GET /api/health?run=1, with the cron's secret, does what is due (lib/cron.py).
 
 from __future__ import annotations
 
-import hmac
-
 import orjson
 from starlette.responses import Response
 
 from lib import __version__
 from lib.app import current
 from lib.cron import run_due
-from lib.errors import NotConfigured, Unauthorized
+from lib.errors import NotConfigured
+from lib.http.cron_secret import require_cron_secret
 from lib.http.endpoint import Call, Endpoint
 from lib.settings import SUPABASE_VARIABLES, Part
 
@@ -45,12 +44,7 @@ async def health(call: Call) -> Response:
 
 async def run(call: Call) -> Response:
     """Do what is due, unless somebody else does; the report of each task. Raises Unauthorized, NotConfigured."""
-    secret = call.app.settings.cron_secret
-    if secret is None:
-        raise NotConfigured("Scheduled work is off here: set CRON_SECRET.")
-    given = call.request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), f"Bearer {secret}".encode()):
-        raise Unauthorized("The cron's secret does not hold.", headers={"www-authenticate": "Bearer"})
+    require_cron_secret(call)
     if call.app.supabase is None:
         raise NotConfigured(f"Scheduled work needs rows: set {', '.join(SUPABASE_VARIABLES)}.")
     report = await run_due(call.app.supabase.rpc, call.app.upkeep)

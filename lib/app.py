@@ -18,7 +18,9 @@ from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
 from lib.data.accounts import Accounts
+from lib.data.assets import Assets
 from lib.data.circuit import Circuit
+from lib.data.files import Files
 from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
@@ -120,6 +122,14 @@ class App:
     def database(self) -> Circuit | None:
         """Its functions, for what lies on every request's way: fails at once while it is down."""
         return None if self.supabase is None else Circuit(self.supabase.rpc)
+
+    @cached_property
+    def assets(self) -> Assets | None:
+        """Files that belong to somebody; None without a Supabase project."""
+        access = self.settings.supabase
+        if access is None or self.database is None:
+            return None
+        return Assets(self.database, Files(access, self.exchange))
 
     @cached_property
     def limits(self) -> Limits:

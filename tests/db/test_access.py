@@ -44,6 +44,7 @@ EXPECTED: dict[str, Rights] = {
     "public.inference_events": OWN | READ,
     "public.assets": OWN | WRITE,
     "public.audio_assets": OWN | WRITE,
+    "public.generations": NOBODY,
     "public.voices": ALL | WRITE,
     "public.limits": READ,
     "public.usage_counters": READ,
@@ -61,6 +62,8 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
+    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_of", "keep_link"),
+    *("begin_upload", "complete_upload", "remove_asset", "forget_lost_assets", "sweep_assets"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
 }
 
@@ -117,6 +120,16 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
     "public.audio_assets": (
         "asset_id",
         lambda user, number: {"asset_id": uuid5(user, f"asset {10 + number}"), "duration_ms": 1},
+    ),
+    "public.generations": (
+        "key",
+        lambda user, number: {
+            "user_id": user,
+            "key": f"{user.hex}{number:032x}",
+            "holder": user,
+            "lease_until": NOW,
+            "created_at": NOW,
+        },
     ),
     "public.voices": ("id", lambda user, number: {"provider": "local", "id": f"{user} {number}", "name": "Voice"}),
     "public.limits": (

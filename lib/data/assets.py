@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from lib.errors import (
     FieldError,
     InvalidRequest,
     LimitReached,
+    NoProvider,
     NotFound,
     PayloadTooLarge,
     ProviderError,
@@ -46,7 +47,7 @@ ANSWER_S = 5.0
 PAUSES_S = (0.2, 1.0, 3.0)
 """Before what is paid for is stored once more."""
 LINK_S = 6 * 3600
-REUSE_S = 600
+REUSE_UNTIL_S = 600
 """A signed URL is handed out again until this long before it ends, so that caches know it."""
 MAX_LINKS = 2000
 MAX_UPLOAD_BYTES = 50 * 1024 * 1024
@@ -55,6 +56,8 @@ MAX_OPEN_UPLOADS = 20
 MAX_KEPT_BYTES = 2 * 1024**3
 """Of one owner, with what is being uploaded."""
 MAX_SWEEPS = 20
+UNCERTAIN = (errors.BrokenStream, errors.ConnectionFailed, errors.Overloaded, DataFailed)
+"""After these there may be what was asked for: at the vendor, who had taken it, or only not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +164,9 @@ class Claim:
         self.vendor: str | None = row["vendor"]
         self.model: str | None = row["model"]
         self.vendor_request_id: str | None = row["vendor_request_id"]
-        self.has_noted = False
 
     async def note(self, vendor: str, model: str, request_id: str) -> None:
         """This vendor has taken the request, under this id. Raises DataFailed."""
-        self.has_noted = True
         noted = {"p_vendor": vendor, "p_model": model, "p_vendor_request_id": request_id}
         await self._rpc("note_generation", {**self._lease, "p_lease_s": LEASE_S, **noted})
 
@@ -198,13 +199,13 @@ class Assets:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`clock` is seconds since the epoch."""
+        """`clock` is seconds since the epoch; `sleep` is for the pauses before something is tried again."""
         self._rpc = rpc
         self._files = files
         self._clock = clock
         self._sleep = sleep
         self._links: OrderedDict[str, Link] = OrderedDict()
-        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._flights: dict[tuple[str, str, bool], _Flight] = {}
 
     async def generated(
         self,
@@ -213,6 +214,7 @@ class Assets:
         make: Make,
         *,
         wait_s: float,
+        anew: bool = False,
         request_id: str | None = None,
         job_id: str | None = None,
         bucket_id: Bucket = "generated",
@@ -221,17 +223,23 @@ class Assets:
 
         Of all who want the same at the same time, in any process, one makes it; it goes on as long as anyone waits, and
         is cancelled with the last. If it fails, those who waited fail alike; if its process dies, the next makes it.
-        Raises what `make` raises, and Unavailable after `wait_s`.
+        `anew` makes it whatever is stored, and takes its key. Raises what `make` raises, which others get as an
+        AppError, and Unavailable after `wait_s`.
         """
         place = _Place(owner_id, bucket_id, request_id, job_id)
-        flight, is_ours = self._flights.get((owner_id, keys[0])), False
+        number = (owner_id, keys[0], anew)
+        flight, is_ours = self._flights.get(number), False
         if flight is None:
-            flight, is_ours = self._take_off(place, keys, make), True
+            flight, is_ours = self._take_off(number, self._generate(place, keys, make, anew=anew)), True
         flight.waiting += 1
         waiting = asyncio.timeout(wait_s)
         try:
             async with waiting:
                 generated = await asyncio.shield(flight.task)
+        except ProviderError as error:
+            if is_ours:
+                raise
+            raise _as_others_get_it(error) from error
         except TimeoutError as error:
             if not waiting.expired():
                 raise
@@ -241,7 +249,7 @@ class Assets:
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
-                self._land((owner_id, keys[0]), flight)
+                self._land(number, flight)
                 flight.task.cancel()
                 await asyncio.wait([flight.task])
         return generated if is_ours or generated.cached else Generated(generated.assets, cached=True)
@@ -267,10 +275,10 @@ class Assets:
         return None if row is None else self._asset(row)
 
     async def list(
-        self, owner_id: str, *, kind: Kind | None = None, before: tuple[str, str] | None = None, limit: int = 24
+        self, owner_id: str, *, kind: Kind | None = None, after: tuple[str, str] | None = None, limit: int = 24
     ) -> list[Asset]:
         """An owner's assets, the newest first, from after the one of this `created_at` and id."""
-        created_at, asset_id = before or (None, None)
+        created_at, asset_id = after or (None, None)
         page = {"p_kind": kind, "p_before": created_at, "p_before_id": asset_id, "p_limit": limit}
         rows = await self._rpc("assets_of", {"p_user_id": owner_id, **page}, timeout_s=ANSWER_S)
         return [self._asset(row) for row in rows]
@@ -292,14 +300,20 @@ class Assets:
 
         `download` is the name under which a browser saves it, in place of showing it. Raises NotFound.
         """
-        link = self._links.get(asset.id)
-        if link is None or link.expires_at - self._clock() < REUSE_S:
-            link = await self._signed(asset)
-        else:
-            self._links.move_to_end(asset.id)
+        (link,) = await self.links([asset])
+        if link is None:
+            raise _gone()
         if download is None:
             return link
         return Link(f"{link.url}&download={quote(download, safe='')}", link.expires_at)
+
+    async def links(self, assets: Sequence[Asset]) -> list[Link | None]:
+        """Where their files may be read, in one request for all that are not signed yet; None for one that is gone."""
+        for bucket_id in {asset.bucket_id for asset in assets}:
+            unsigned = [each for each in assets if each.bucket_id == bucket_id and self._known(each) is None]
+            if unsigned:
+                await self._sign(bucket_id, unsigned)
+        return [self._known(asset) for asset in assets]
 
     async def remove(self, owner_id: str, asset_id: str) -> bool:
         """Remove an asset, and its file where no other asset has the same; False where there is none of theirs."""
@@ -405,31 +419,30 @@ class Assets:
             report["files"] += len(files)
         return report
 
-    def _take_off(self, place: _Place, keys: Sequence[str], make: Make) -> _Flight:
-        flight = _Flight(asyncio.create_task(self._generate(place, keys, make)))
-        key = (place.owner_id, keys[0])
-        self._flights[key] = flight
+    def _take_off(self, number: tuple[str, str, bool], work: Coroutine[Any, Any, Generated]) -> _Flight:
+        flight = _Flight(asyncio.create_task(work))
+        self._flights[number] = flight
 
         def landed(task: asyncio.Task[Generated]) -> None:
-            self._land(key, flight)
+            self._land(number, flight)
             if not task.cancelled():
                 task.exception()  # whoever waited has it
 
         flight.task.add_done_callback(landed)
         return flight
 
-    def _land(self, key: tuple[str, str], flight: _Flight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _land(self, number: tuple[str, str, bool], flight: _Flight) -> None:
+        if self._flights.get(number) is flight:
+            del self._flights[number]
 
-    async def _generate(self, place: _Place, keys: Sequence[str], make: Make) -> Generated:
+    async def _generate(self, place: _Place, keys: Sequence[str], make: Make, *, anew: bool) -> Generated:
         lease = {"p_user_id": place.owner_id, "p_key": keys[0], "p_holder": str(uuid4())}
         asked = {"p_user_id": place.owner_id, "p_keys": list(keys), "p_holder": lease["p_holder"]}
         seen: str | None = None
         pause_s = FIRST_PAUSE_S
         while True:
             answer: dict[str, Any] = await self._rpc(
-                "claim_generation", {**asked, "p_seen": seen, "p_lease_s": LEASE_S}, timeout_s=ANSWER_S
+                "claim_generation", {**asked, "p_seen": seen, "p_lease_s": LEASE_S, "p_anew": anew}, timeout_s=ANSWER_S
             )
             match answer["outcome"]:
                 case "stored":
@@ -440,19 +453,20 @@ class Assets:
                     break
                 case _:
                     seen = answer["holder"]
+                    anew = False  # what another makes meanwhile is new enough
             await self._sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         claim = Claim(self._rpc, lease, answer)
         try:
             async with self._renewing(lease):
                 made = await make(claim)
-                return Generated(await self._kept_in_any_case(place, made, lease), cached=False)
+                return Generated(await self._kept_in_any_case(place, made, {**lease, "p_anew": anew}), cached=False)
         except asyncio.CancelledError:
             # Who leaves has the vendor stop; nothing is left there to come back for.
             await self._give_up(lease, None, keep_note=False)
             raise
         except Exception as error:
-            await self._give_up(lease, _told(error), keep_note=claim.has_noted and _is_open(error))
+            await self._give_up(lease, _told(error), keep_note=isinstance(error, UNCERTAIN))
             raise
 
     async def _kept_in_any_case(self, place: _Place, made: Made, lease: Mapping[str, object]) -> tuple[Asset, ...]:
@@ -492,7 +506,7 @@ class Assets:
     async def _renewing(self, lease: Mapping[str, object]) -> AsyncGenerator[None]:
         async def renew() -> None:
             while True:
-                await self._sleep(RENEW_S)
+                await asyncio.sleep(RENEW_S)
                 with suppress(DataFailed):
                     await self._rpc("note_generation", {**lease, "p_lease_s": LEASE_S})
 
@@ -502,22 +516,20 @@ class Assets:
         finally:
             renewing.cancel()
 
-    async def _signed(self, asset: Asset) -> Link:
-        expires_at = self._clock() + LINK_S
-        try:
-            path = await self._files.sign(asset.bucket_id, asset.path, lifetime_s=LINK_S)
-        except DataFailed as error:
-            if error.reason == MISSING:
+    def _known(self, asset: Asset) -> Link | None:
+        link = self._links.get(asset.id)
+        return link if link is not None and link.expires_at - self._clock() >= REUSE_UNTIL_S else None
+
+    async def _sign(self, bucket_id: str, assets: Sequence[Asset]) -> None:
+        expires_at = datetime.fromtimestamp(self._clock() + LINK_S, UTC).isoformat()
+        paths = await self._files.sign(bucket_id, [asset.path for asset in assets], lifetime_s=LINK_S)
+        signed = [{"id": asset.id, "path": path} for asset, path in zip(assets, paths, strict=True) if path is not None]
+        kept = {"p_links": signed, "p_expires_at": expires_at, "p_reuse_s": REUSE_UNTIL_S}
+        for row in await self._rpc("keep_links", kept, timeout_s=ANSWER_S):
+            self._asset(row)
+        for asset, path in zip(assets, paths, strict=True):
+            if path is None:
                 await self._forget_lost(asset.bucket_id, asset.path)
-                raise _gone() from error
-            raise
-        until = datetime.fromtimestamp(expires_at, UTC).isoformat()
-        kept = {"p_user_id": asset.user_id, "p_id": asset.id, "p_path": path, "p_expires_at": until}
-        row = await self._rpc("keep_link", {**kept, "p_reuse_s": REUSE_S})
-        if row is None:
-            raise _gone()
-        self._asset(row)
-        return self._links[asset.id]
 
     async def _forget_lost(self, bucket_id: str, path: str) -> None:
         await self._rpc("forget_lost_assets", {"p_bucket_id": bucket_id, "p_path": path})
@@ -526,8 +538,8 @@ class Assets:
         """The asset of a row; its link is remembered."""
         if row["link_path"] is not None:
             expires_at = datetime.fromisoformat(row["link_expires_at"]).timestamp()
+            self._links.pop(row["id"], None)
             self._links[row["id"]] = Link(self._files.url(row["link_path"]), expires_at)
-            self._links.move_to_end(row["id"])
             if len(self._links) > MAX_LINKS:
                 self._links.popitem(last=False)
         audio = row["audio"]
@@ -604,30 +616,27 @@ def _may_pass(reason: str) -> bool:
     return reason.startswith(("http_5", "http_429", "timeout", "connection_failed", "resting", "08", "40", "53", "57"))
 
 
-def _is_open(error: Exception) -> bool:
-    """Whether a vendor that has taken a request may have made what was asked for all the same."""
+def _as_others_get_it(error: Exception) -> AppError:
+    """A maker's failure for those who waited for it: never more than a caller may see."""
     if isinstance(error, AppError):
-        return error.status >= Unavailable.status
-    return isinstance(error, errors.ConnectionFailed | errors.TimedOut | errors.BrokenStream | errors.Overloaded)
+        return error
+    if isinstance(error, ProviderError):
+        return NoProvider("No provider could make it.")
+    return AppError("Something went wrong on our side.")
 
 
 def _told(error: Exception) -> dict[str, Any]:
-    """An error as those who wait in other processes get it: never more of it than a caller may see."""
-    if isinstance(error, AppError):
-        told = {"code": error.code, "message": error.message, "retry_after_s": error.retry_after_s}
-        return {"error": type(error).__name__, **told}
-    if isinstance(error, ProviderError):
-        return {"error": type(error).__name__, "status": error.status, "retry_after_s": error.retry_after_s}
-    return {"error": "AppError", "code": AppError.code, "message": "Something went wrong on our side."}
+    """The same, for other processes."""
+    shown = _as_others_get_it(error)
+    told = {"code": shown.code, "message": shown.message, "retry_after_s": shown.retry_after_s}
+    return {"error": type(shown).__name__, **told}
 
 
-def _failure_of(told: dict[str, Any]) -> Exception:
-    """The error again; one that this version of us does not know is an Unavailable."""
+def _failure_of(told: dict[str, Any]) -> AppError:
+    """And back again; one that this version of us does not know is an Unavailable."""
     kind = getattr(errors, told["error"], None)
-    if isinstance(kind, type) and issubclass(kind, ProviderError):
-        return kind(status=told["status"], retry_after_s=told["retry_after_s"])
     if kind is DataFailed:
         return DataFailed("failed_elsewhere")
     if not (isinstance(kind, type) and issubclass(kind, AppError)):
         kind = Unavailable
-    return kind(told.get("message") or "It failed.", code=told.get("code"), retry_after_s=told.get("retry_after_s"))
+    return kind(told["message"], code=told["code"], retry_after_s=told["retry_after_s"])

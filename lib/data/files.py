@@ -47,10 +47,11 @@ class Files:
         for start in range(0, len(paths), AT_ONCE):
             await self._ask("DELETE", f"/object/{bucket_id}", {"prefixes": paths[start : start + AT_ONCE]})
 
-    async def sign(self, bucket_id: str, path: str, *, lifetime_s: int) -> str:
-        """Where anyone may read a file for a while: `url` completes it. `http_404` where there is no such file."""
-        told = await self._ask("POST", f"/object/sign/{bucket_id}/{quote(path)}", {"expiresIn": lifetime_s})
-        return _text(told, "signedURL")
+    async def sign(self, bucket_id: str, paths: Sequence[str], *, lifetime_s: int) -> list[str | None]:
+        """Where anyone may read these files for a while: `url` completes it. None for one that is not there."""
+        told = await self._ask("POST", f"/object/sign/{bucket_id}", {"expiresIn": lifetime_s, "paths": list(paths)})
+        signed: dict[str, str | None] = {each["path"]: each["signedURL"] for each in told}
+        return [signed.get(path) for path in paths]
 
     async def sign_upload(self, bucket_id: str, path: str) -> str:
         """The URL to which anyone may PUT this file, once, within two hours."""

@@ -1,6 +1,6 @@
 -- What was paid for is kept under a hash of all that went into it. One process at a time makes it, under a lease, and
 -- notes what a vendor has taken: who takes over from a process that died asks for that before anything is paid again.
-create table public.generations (
+create table public.asset_generations (
   user_id uuid not null references auth.users on delete cascade,
   key text not null check (key ~ '^[0-9a-f]{64}$'),
   holder uuid not null,
@@ -12,11 +12,11 @@ create table public.generations (
   created_at timestamptz not null,
   primary key (user_id, key)
 );
-comment on table public.generations is
+comment on table public.asset_generations is
   'What is being made: who is at it until when, what a vendor has taken of it, how the last attempt failed.';
-create index generations_lease_idx on public.generations (lease_until);
-alter table public.generations enable row level security;
-revoke all on public.generations from anon, authenticated, service_role;
+create index asset_generations_lease_idx on public.asset_generations (lease_until);
+alter table public.asset_generations enable row level security;
+revoke all on public.asset_generations from anon, authenticated, service_role;
 
 -- A generation may be several files: all of them are its assets, or none.
 alter table public.assets
@@ -51,26 +51,32 @@ as $$
 $$;
 
 create function public.claim_generation(
-  p_user_id uuid, p_keys text[], p_holder uuid, p_seen uuid default null, p_lease_s integer default 60
+  p_user_id uuid, p_keys text[], p_holder uuid, p_seen uuid default null, p_lease_s integer default 60,
+  p_anew boolean default false
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
   v_now timestamptz := private.now();
-  v_stored jsonb := private.stored_generation(p_user_id, p_keys);
-  v_row public.generations;
+  v_stored jsonb;
+  v_row public.asset_generations;
 begin
-  if v_stored is not null then
-    return jsonb_build_object('outcome', 'stored', 'assets', v_stored);
+  if not p_anew then
+    v_stored := private.stored_generation(p_user_id, p_keys);
+    if v_stored is not null then
+      return jsonb_build_object('outcome', 'stored', 'assets', v_stored);
+    end if;
   end if;
-  insert into public.generations (user_id, key, holder, lease_until, created_at)
+  insert into public.asset_generations (user_id, key, holder, lease_until, created_at)
   values (p_user_id, p_keys[1], p_holder, v_now + make_interval(secs => p_lease_s), v_now)
   on conflict do nothing;
-  select * into v_row from public.generations where user_id = p_user_id and key = p_keys[1] for update;
+  select * into v_row from public.asset_generations where user_id = p_user_id and key = p_keys[1] for update;
   -- It may have been kept since we looked: its rows come, and its lease goes, at once.
-  v_stored := private.stored_generation(p_user_id, p_keys);
+  if not p_anew then
+    v_stored := private.stored_generation(p_user_id, p_keys);
+  end if;
   if v_stored is not null then
-    delete from public.generations where user_id = p_user_id and key = p_keys[1] and holder = p_holder;
+    delete from public.asset_generations where user_id = p_user_id and key = p_keys[1] and holder = p_holder;
     return jsonb_build_object('outcome', 'stored', 'assets', v_stored);
   elsif v_row.holder is null then
     return jsonb_build_object('outcome', 'busy', 'holder', p_seen); -- it was given up just now: ask again
@@ -80,7 +86,7 @@ begin
     elsif v_row.lease_until > v_now then
       return jsonb_build_object('outcome', 'busy', 'holder', v_row.holder);
     end if;
-    update public.generations
+    update public.asset_generations
     set holder = p_holder, lease_until = v_now + make_interval(secs => p_lease_s), failure = null
     where user_id = p_user_id and key = p_keys[1];
   end if;
@@ -98,7 +104,7 @@ create function public.note_generation(
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  update public.generations set
+  update public.asset_generations set
     lease_until = private.now() + make_interval(secs => p_lease_s),
     vendor = case when p_vendor_request_id is null then vendor else p_vendor end,
     model = case when p_vendor_request_id is null then model else p_model end,
@@ -117,10 +123,10 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   if p_failure is null then
-    delete from public.generations where user_id = p_user_id and key = p_key and holder = p_holder;
+    delete from public.asset_generations where user_id = p_user_id and key = p_key and holder = p_holder;
     return found;
   end if;
-  update public.generations set
+  update public.asset_generations set
     lease_until = private.now(),
     failure = p_failure,
     vendor = case when p_keep_note then vendor end,
@@ -134,7 +140,8 @@ comment on function public.fail_generation is
   'Gives it up. Who waits gets the failure; without one the next who waits takes over.';
 
 create function public.keep_assets(
-  p_user_id uuid, p_assets jsonb, p_made_key text default null, p_key text default null, p_holder uuid default null
+  p_user_id uuid, p_assets jsonb, p_made_key text default null, p_key text default null, p_holder uuid default null,
+  p_anew boolean default false
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -145,6 +152,14 @@ declare
 begin
   if p_made_key is not null then
     perform pg_advisory_xact_lock(hashtextextended(p_user_id || p_made_key, 0));
+  end if;
+  -- Asked once more, because the answer was lost: they are there.
+  select jsonb_agg(private.asset_json(a) order by a.generation_index) into v_kept from public.assets as a
+  where user_id = p_user_id and id in (select (value ->> 'id')::uuid from jsonb_array_elements(p_assets));
+  if v_kept is null and p_anew then
+    update public.assets set generation_key = null, generation_index = 0
+    where user_id = p_user_id and generation_key = p_made_key;
+  elsif v_kept is null then
     v_kept := private.stored_generation(p_user_id, array[p_made_key]);
   end if;
   if v_kept is null then
@@ -152,7 +167,6 @@ begin
     for v_given in select value as asset, ordinality - 1 as index from jsonb_array_elements(p_assets) with ordinality
     loop
       v_asset := jsonb_populate_record(null::public.assets, v_given.asset);
-      v_asset.id := coalesce(v_asset.id, gen_random_uuid());
       v_asset.user_id := p_user_id;
       v_asset.state := 'ready';
       v_asset.metadata := coalesce(v_asset.metadata, '{}');
@@ -171,12 +185,12 @@ begin
       v_kept := v_kept || private.asset_json(v_asset);
     end loop;
   end if;
-  delete from public.generations where user_id = p_user_id and key = p_key and holder = p_holder;
+  delete from public.asset_generations where user_id = p_user_id and key = p_key and holder = p_holder;
   return v_kept;
 end
 $$;
 comment on function public.keep_assets is
-  'Rows for files, all or none, and the end of the lease; or what is stored under the key. Null where a file is gone.';
+  'Rows for files, all or none, and the end of the lease; or what the key has already. Null where a file is gone.';
 
 create function public.asset_of(p_user_id uuid, p_id uuid) returns jsonb
 language sql stable security definer set search_path = ''
@@ -198,23 +212,21 @@ as $$
 $$;
 comment on function public.assets_of is 'An owner''s assets, the newest first, from after the one of this time and id.';
 
-create function public.keep_link(
-  p_user_id uuid, p_id uuid, p_path text, p_expires_at timestamptz, p_reuse_s integer
-) returns jsonb
+create function public.keep_links(p_links jsonb, p_expires_at timestamptz, p_reuse_s integer) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
-declare
-  v_asset public.assets;
 begin
-  update public.assets set link_path = p_path, link_expires_at = p_expires_at
-  where id = p_id and user_id = p_user_id
-    and (link_expires_at is null or link_expires_at <= private.now() + make_interval(secs => p_reuse_s));
-  select * into v_asset from public.assets where id = p_id and user_id = p_user_id;
-  return case when found then private.asset_json(v_asset) end;
+  update public.assets as a set link_path = given.path, link_expires_at = p_expires_at
+  from jsonb_to_recordset(p_links) as given (id uuid, path text)
+  where a.id = given.id
+    and (a.link_expires_at is null or a.link_expires_at < private.now() + make_interval(secs => p_reuse_s));
+  return (
+    select coalesce(jsonb_agg(private.asset_json(a)), '[]') from public.assets as a
+    where id in (select (value ->> 'id')::uuid from jsonb_array_elements(p_links)));
 end
 $$;
-comment on function public.keep_link is
-  'Keeps a signed address unless another still holds for so long; returns the asset, with the one that counts.';
+comment on function public.keep_links is
+  'Keeps signed addresses, but where another still holds for so long; returns the assets, with those that count.';
 
 create function public.begin_upload(
   p_user_id uuid, p_id uuid, p_kind text, p_path text, p_content_type text, p_bytes bigint, p_metadata jsonb,
@@ -311,7 +323,7 @@ declare
   v_uploads bigint;
   v_files jsonb;
 begin
-  delete from public.generations where lease_until < v_now - interval '1 day';
+  delete from public.asset_generations where lease_until < v_now - interval '1 day';
   get diagnostics v_leases = row_count;
   -- What is signed for an upload holds for two hours.
   delete from public.assets where state = 'uploading' and created_at < v_now - interval '3 hours';
@@ -330,8 +342,8 @@ comment on function public.sweep_assets is
   'Removes leases long over, uploads never completed, assets without a file; returns how many, and leftover files.';
 
 revoke all on function public.claim_generation, public.note_generation, public.fail_generation, public.keep_assets,
-  public.asset_of, public.assets_of, public.keep_link, public.begin_upload, public.complete_upload,
+  public.asset_of, public.assets_of, public.keep_links, public.begin_upload, public.complete_upload,
   public.remove_asset, public.forget_lost_assets, public.sweep_assets from public, anon, authenticated;
 grant execute on function public.claim_generation, public.note_generation, public.fail_generation,
-  public.keep_assets, public.asset_of, public.assets_of, public.keep_link, public.begin_upload,
+  public.keep_assets, public.asset_of, public.assets_of, public.keep_links, public.begin_upload,
   public.complete_upload, public.remove_asset, public.forget_lost_assets, public.sweep_assets to service_role;

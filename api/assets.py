@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
-from time import time
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import Response
 
 from lib.app import current
-from lib.data.assets import MAX_UPLOAD_BYTES, REUSE_UNTIL_S, Asset, Assets
+from lib.data.assets import Asset, Assets, Link
 from lib.data.content import EXTENSIONS, Kind
 from lib.errors import FieldError, InvalidRequest, MethodNotAllowed, NotConfigured, NotFound
 from lib.http.auth import Caller
@@ -27,7 +26,6 @@ from lib.http.media import shown
 from lib.settings import SUPABASE_VARIABLES
 
 NO_STORE = {"cache-control": "private, no-store"}
-UPLOADABLE = tuple(name for name in EXTENSIONS if name.startswith(("image/", "audio/")))
 KINDS: tuple[Kind, ...] = ("image", "audio", "video", "captions", "other")
 DEFAULT_PAGE, MOST_PAGE = 24, 100
 MAX_NAME = 200
@@ -38,9 +36,9 @@ class Upload(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    filename: Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+    filename: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_NAME)]
     content_type: Annotated[str, StringConstraints(max_length=100)]
-    bytes: Annotated[int, Field(ge=1, le=MAX_UPLOAD_BYTES)]
+    bytes: Annotated[int, Field(ge=1)]
 
 
 async def read(call: Call) -> Response:
@@ -65,31 +63,31 @@ async def page(call: Call, caller: Caller) -> Response:
         caller.id,
         kind=next((known for known in KINDS if known == kind), None),
         after=None if cursor is None else _place(cursor),
-        limit=int(limit),
+        limit=int(limit) + 1,
     )
-    links = await assets.links(found)
+    here = found[: int(limit)]
+    links = await assets.links(here)
     body = {
-        "assets": [
-            {**shown(asset, link), "created_at": asset.created_at, "name": _name(asset)}
-            for asset, link in zip(found, links, strict=True)
-        ],
-        "next_cursor": _cursor(found[-1]) if len(found) == int(limit) else None,
+        # One whose file has just gone is left out.
+        "assets": [_listed(asset, link) for asset, link in zip(here, links, strict=True) if link is not None],
+        "next_cursor": _cursor(here[-1]) if len(found) > len(here) else None,
     }
     return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
 
 
 async def redirect(call: Call, caller: Caller) -> Response:
-    """307 to where the file may be read for a while; `?download=name` has browsers save it under that name."""
+    """307 to where the file may be read for a while; `?download=name` has browsers save it under that name.
+
+    The redirect is never kept: it says who is signed in. What it leads to is, for a year: the address stays the same.
+    """
     asset = await _assets(call).find(caller.id, _id(call))
     if asset is None or asset.state != "ready":
         raise _unknown()
     download = call.request.query_params.get("download")
     if download is not None:
-        download = download[:MAX_NAME] or f"{asset.id}.{EXTENSIONS.get(asset.content_type, 'bin')}"
+        download = download[:MAX_NAME] or asset.metadata.get("filename") or _filename(asset)
     link = await _assets(call).link(asset, download=download)
-    fresh_s = max(int(link.expires_at - REUSE_UNTIL_S - time()), 0)
-    headers = {"location": link.url, "cache-control": f"private, max-age={fresh_s}"}
-    return Response(status_code=307, headers=headers)
+    return Response(status_code=307, headers={"location": link.url, **NO_STORE})
 
 
 async def write(call: Call) -> Response:
@@ -105,17 +103,15 @@ async def begin(call: Call) -> Response:
     """201 `{id, upload_url, method, headers, complete}`: PUT the file there, then POST to `complete`."""
     caller = await _caller(call, with_account=True)
     asked = validated(Upload, call.json())
-    if asked.content_type not in UPLOADABLE:
-        raise _wrong("content_type", f"must be one of {', '.join(UPLOADABLE)}")
-    asset_id, url = await _assets(call).begin_upload(
+    upload = await _assets(call).begin_upload(
         caller.id, filename=asked.filename, content_type=asked.content_type, size=asked.bytes
     )
-    body = {
-        "id": asset_id,
-        "upload_url": url,
+    body: dict[str, object] = {
+        "id": upload.asset_id,
+        "upload_url": upload.url,
         "method": "PUT",
-        "headers": {"content-type": asked.content_type},
-        "complete": f"/api/assets/{asset_id}/complete",
+        "headers": {"content-type": upload.content_type},
+        "complete": f"/api/assets/{upload.asset_id}/complete",
     }
     return Response(orjson.dumps(body), 201, NO_STORE, media_type="application/json")
 
@@ -124,9 +120,7 @@ async def complete(call: Call) -> Response:
     """The asset, once its file is there and is what it was said to be; what is not is removed."""
     caller = await _caller(call)
     asset = await _assets(call).complete_upload(caller.id, _id(call, from_end=2))
-    if asset is None:
-        raise _unknown()
-    body = {**shown(asset, await _assets(call).link(asset)), "created_at": asset.created_at, "name": _name(asset)}
+    body = _listed(asset, await _assets(call).link(asset))
     return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
 
 
@@ -168,9 +162,14 @@ def _id(call: Call, *, from_end: int = 1) -> str:
     raise _unknown()
 
 
-def _name(asset: Asset) -> str | None:
-    """What people call it: the file's name, or the prompt that it was drawn from."""
-    return asset.metadata.get("filename") or asset.metadata.get("prompt")
+def _listed(asset: Asset, link: Link) -> dict[str, Any]:
+    """An asset as everywhere, when it was made, and what people call it: a file's name, or the prompt of a picture."""
+    name = asset.metadata.get("filename") or asset.metadata.get("prompt")
+    return {**shown(asset, link), "created_at": asset.created_at, "name": name}
+
+
+def _filename(asset: Asset) -> str:
+    return f"{asset.kind}-{asset.id[-8:]}.{EXTENSIONS.get(asset.content_type, 'bin')}"
 
 
 def _cursor(asset: Asset) -> str:

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
 VOICES_S = 30.0
+LEFTOVERS_S = 60.0
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -280,8 +281,14 @@ class App:
     @property
     def upkeep(self) -> Sequence[Task]:
         """What is done on a schedule, beside what the database does itself."""
-        voices = self.voices
-        return TASKS if voices is None else (*TASKS, Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
+        voices, assets = self.voices, self.assets
+        if voices is None or assets is None:
+            return TASKS
+        return (
+            *TASKS,
+            Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()),
+            Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()),
+        )
 
     @cached_property
     def costs(self) -> Costs:

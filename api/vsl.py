@@ -30,7 +30,7 @@ from lib.ids import uuid7
 from lib.settings import SUPABASE_VARIABLES
 from lib.vsl.brief import read_brief
 from lib.vsl.jobs import Job, StillRunning
-from lib.vsl.service import Letters
+from lib.letters import Letters
 
 NO_STORE = {"cache-control": "private, no-store"}
 MAX_BODY_BYTES = 256 * 1024

@@ -63,6 +63,8 @@ from lib.telemetry.statsig import StatsigSink
 from lib.telemetry.supabase import SupabaseSink
 
 if TYPE_CHECKING:
+    from lib.letters import Letters
+    from lib.vsl.jobs import Job
     from types import ModuleType
 
     import httpx
@@ -277,6 +279,37 @@ class App:
             return None
         rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
         return Voices(self.supabase, rows, on, self.speech_provider)
+
+    @cached_property
+    def letters(self) -> Letters | None:
+        """Sales letters; None without a Supabase project. Loads what makes films, which /api/vsl alone pays for."""
+        if self.database is None or self.assets is None or self.pictures is None or self.speaker is None:
+            return None
+        from lib.data.remote import fetch_public  # noqa: PLC0415
+        from lib.letters import Letters, Steering, context_for  # noqa: PLC0415
+        from lib.vsl.plan import Worst  # noqa: PLC0415
+        from lib.vsl.studio import Studio, Tools  # noqa: PLC0415
+
+        steering = Steering(self.flags.provider, self._parameters_of)
+
+        from lib.vsl.pipeline import Made  # noqa: PLC0415
+
+        async def write(job: Job) -> Made:
+            return Made(job.request["script"])
+
+        tools = Tools(
+            self.assets,
+            self.pictures,
+            self.speaker,
+            write,
+            lambda job: context_for(job, self.limits, steering),
+            fetch_public,
+        )
+        worst = Worst(0, lambda _: 0, lambda _: 0)
+        return Letters(self.database, self.assets, self.limits, steering, Studio(tools), worst)
+
+    async def _parameters_of(self, caller_id: str, traits: Mapping[str, str]) -> Parameters:
+        return await self.parameters_for(Caller(caller_id, "user", "user"))
 
     @property
     def upkeep(self) -> Sequence[Task]:

@@ -274,6 +274,11 @@ class Assets:
         row = await self._rpc("asset_of", {"p_user_id": owner_id, "p_id": asset_id}, timeout_s=ANSWER_S)
         return None if row is None else self._asset(row)
 
+    async def among(self, owner_id: str, asset_ids: Sequence[str]) -> Sequence[Asset]:
+        """Those of these assets that this owner has, in no order."""
+        rows = await self._rpc("assets_among", {"p_user_id": owner_id, "p_ids": list(asset_ids)}, timeout_s=ANSWER_S)
+        return [self._asset(row) for row in rows]
+
     async def list(
         self, owner_id: str, *, kind: Kind | None = None, after: tuple[str, str] | None = None, limit: int = 24
     ) -> list[Asset]:

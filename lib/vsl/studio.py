@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from lib.data.assets import Asset, Assets, Audio, NewFile
+from lib.data.circuit import NOT_WELL
 from lib.data.content import kind_of
 from lib.data.limits import Account
 from lib.errors import AppError, DataFailed, LimitReached, NotFound, RenderFailed, Unavailable
@@ -94,8 +95,10 @@ class Studio:
                     return await self._clip(job, int(number), results)
                 case _:
                     return await self._film(job, results)
-        except DataFailed:
-            raise
+        except DataFailed as error:
+            if error.reason.startswith(NOT_WELL):
+                raise  # nothing can be kept now: whoever goes on does it
+            raise StepFailed("upload_failed", "What was made could not be stored.") from error
         except RenderFailed as error:
             raise StepFailed(
                 error.code, f"{error.message}.", retryable=error.reason in PASSING, provider="ffmpeg"

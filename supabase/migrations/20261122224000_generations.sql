@@ -192,6 +192,14 @@ $$;
 comment on function public.keep_assets is
   'Rows for files, all or none, and the end of the lease; or what the key has already. Null where a file is gone.';
 
+create function public.assets_among(p_user_id uuid, p_ids uuid[]) returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select coalesce(jsonb_agg(private.asset_json(a)), '[]') from public.assets as a
+  where user_id = p_user_id and id = any (p_ids) and state = 'ready'
+$$;
+comment on function public.assets_among is 'Those of these assets that this owner has, in no order.';
+
 create function public.asset_of(p_user_id uuid, p_id uuid) returns jsonb
 language sql stable security definer set search_path = ''
 as $$ select private.asset_json(a) from public.assets as a where id = p_id and user_id = p_user_id $$;
@@ -207,6 +215,8 @@ as $$
   from (
     select * from public.assets
     where user_id = p_user_id and state = 'ready' and (p_kind is null or kind = p_kind)
+      -- What a film was made of belongs to its job.
+      and not metadata ? 'part'
       and (p_before is null or created_at < p_before or (created_at = p_before and id > p_before_id))
     order by created_at desc, id limit p_limit) as a
 $$;
@@ -342,8 +352,8 @@ comment on function public.sweep_assets is
   'Removes leases long over, uploads never completed, assets without a file; returns how many, and leftover files.';
 
 revoke all on function public.claim_generation, public.note_generation, public.fail_generation, public.keep_assets,
-  public.asset_of, public.assets_of, public.keep_links, public.begin_upload, public.complete_upload,
+  public.asset_of, public.assets_among, public.assets_of, public.keep_links, public.begin_upload, public.complete_upload,
   public.remove_asset, public.forget_lost_assets, public.sweep_assets from public, anon, authenticated;
 grant execute on function public.claim_generation, public.note_generation, public.fail_generation,
-  public.keep_assets, public.asset_of, public.assets_of, public.keep_links, public.begin_upload,
+  public.keep_assets, public.asset_of, public.assets_among, public.assets_of, public.keep_links, public.begin_upload,
   public.complete_upload, public.remove_asset, public.forget_lost_assets, public.sweep_assets to service_role;

@@ -387,3 +387,10 @@ grant execute on function public.create_vsl_job, public.vsl_job, public.vsl_jobs
   public.renew_vsl_job, public.start_vsl_step, public.finish_vsl_step, public.finish_vsl_job, public.release_vsl_job,
   public.cancel_vsl_job, public.retry_vsl_job, public.delete_vsl_job, public.claim_vsl_webhook,
   public.finish_vsl_webhook to service_role;
+
+-- What else a film brings: its sound alone, and the transcript.
+update storage.buckets set allowed_mime_types = array[
+  'video/mp4', 'text/vtt', 'application/x-subrip', 'text/html', 'application/json',
+  'audio/mpeg', 'audio/wav', 'audio/ogg', 'audio/flac', 'audio/webm', 'audio/mp4',
+  'image/png', 'image/jpeg', 'image/webp']
+where id = 'vsl_assets';

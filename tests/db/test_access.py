@@ -64,7 +64,7 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
-    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_of", "keep_links"),
+    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_among", "assets_of", "keep_links"),
     *("begin_upload", "complete_upload", "remove_asset", "forget_lost_assets", "sweep_assets"),
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),

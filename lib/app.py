@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
-VOICES_S = 30.0
+VOICES_S, LEFTOVERS_S = 30.0, 60.0
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -252,28 +252,19 @@ class App:
         return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
 
     @cached_property
-    def assets(self) -> Assets | None:
-        """TEMPORARY."""
-        return None if self.supabase is None else Assets(self.supabase)
+    def renderer(self) -> Renderer:
+        """Pays for pictures and speech once. Raises NotConfigured without a Supabase project to keep them in."""
+        return Renderer(self.assets, self.recorder, self._health)
 
     @cached_property
-    def renderer(self) -> Renderer | None:
-        """Pays for pictures and speech once; None without a project to keep them."""
-        return None if self.assets is None else Renderer(self.assets, self.recorder, self._health)
-
-    @cached_property
-    def pictures(self) -> Pictures | None:
-        """Draws; None without a Supabase project."""
-        if self.renderer is None:
-            return None
+    def pictures(self) -> Pictures:
+        """Draws. Raises NotConfigured as `renderer` does."""
         rows = tuple(self._image_rows.values())
         return Pictures(rows, frozenset(self.settings.painters), self.image_provider, self.renderer)
 
     @cached_property
-    def speaker(self) -> Speaker | None:
-        """Reads aloud, and cleans recordings; None without a Supabase project."""
-        if self.renderer is None or self.assets is None:
-            return None
+    def speaker(self) -> Speaker:
+        """Reads aloud, and cleans recordings. Raises NotConfigured as `renderer` does."""
         rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
         return Speaker(rows, on, self.speech_provider, self.renderer, self.assets)
 
@@ -289,7 +280,13 @@ class App:
     def upkeep(self) -> Sequence[Task]:
         """What is done on a schedule, beside what the database does itself."""
         voices = self.voices
-        return TASKS if voices is None else (*TASKS, Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
+        if voices is None:
+            return TASKS
+        return (
+            *TASKS,
+            Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()),
+            Task("leftover files", LEFTOVERS_S, lambda _rpc, _box_s: self.assets.sweep()),
+        )
 
     @cached_property
     def costs(self) -> Costs:

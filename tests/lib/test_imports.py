@@ -42,9 +42,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
     "lib.media": {
-        "lib.data.assets",
-        "lib.data.limits",
-        "lib.data.supabase",
+        "lib.data",
         "lib.errors",
         "lib.providers",
         "lib.router",

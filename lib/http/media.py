@@ -101,6 +101,16 @@ class Media:
         self._tasks.clear()
 
     @property
+    def under_way(self) -> Sequence[asyncio.Task[Made]]:
+        """What is not ready."""
+        return [task for task in self._tasks if not task.done()]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `news` would say something."""
+        return self._told < len(self._made) or any(task.done() for task in self._tasks)
+
+    @property
     def files(self) -> list[dict[str, Any]]:
         """All files so far."""
         return [file for made in self._made for file in made.files]

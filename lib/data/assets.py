@@ -335,13 +335,29 @@ class Assets:
         try:
             made = await make(claim)
         except BaseException as error:
-            with suppress(DataFailed):
-                await asyncio.shield(
-                    self._rpc("release_generation", {**lease, "p_keep_note": isinstance(error, UNCERTAIN)})
-                )
+            await asyncio.shield(self._release(lease, keep_note=isinstance(error, UNCERTAIN)))
             raise
         # From here on it is paid for: whoever leaves, it is kept.
-        return await asyncio.shield(self._kept(lease, made, owner_id, (request_id, job_id, bucket_id)))
+        return await asyncio.shield(self._kept_or_released(lease, made, owner_id, (request_id, job_id, bucket_id)))
+
+    async def _release(self, lease: Mapping[str, object], *, keep_note: bool) -> None:
+        """Let another try; where the database can't be told, the lease ends by itself."""
+        with suppress(DataFailed):
+            await self._rpc("release_generation", {**lease, "p_keep_note": keep_note})
+
+    async def _kept_or_released(
+        self,
+        lease: Mapping[str, object],
+        made: Made,
+        owner_id: str,
+        place: tuple[str | None, str | None, Bucket],
+    ) -> tuple[Asset, ...]:
+        """What can't be stored now may still be with its vendor when somebody tries again."""
+        try:
+            return await self._kept(lease, made, owner_id, place)
+        except DataFailed:
+            await self._release(lease, keep_note=True)
+            raise
 
     async def _kept(
         self,

@@ -122,6 +122,8 @@ class _Drawing:
 
     async def _draw(self, attempt: Attempt, claim: Claim, request_id: str | None) -> Drawn:
         vendor = attempt.candidate
+        if request_id is not None:
+            attempt.units = Units(self.most.unit, 0)  # on the bill of the call that has submitted it
         notes: list[asyncio.Task[None]] = []
 
         def submitted(request_id: str) -> None:

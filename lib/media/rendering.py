@@ -65,8 +65,8 @@ class Order(Generic[Result]):
     """What is to be made: by whom, as what it is kept, what it is billed by at most, and how it becomes files.
 
     `parameters` are those of a candidate, `inputs` what all of them are given. `ask` calls the attempt's candidate, and
-    raises ProviderError alone. It sets the attempt's units where the vendor begins to bill before it answers; those of
-    an answer are `billed`.
+    raises ProviderError alone. It sets the attempt's units where it knows them before there is an answer; else those
+    of an answer are `billed`.
     """
 
     plan: Sequence[Candidate]
@@ -153,9 +153,10 @@ def _accounted(order: Order[Result], claim: Claim) -> Callable[[Attempt], Awaita
         try:
             result = await order.ask(attempt, claim)
         except (TimedOut, BrokenStream, asyncio.CancelledError):
-            attempt.units = Units(order.most.unit, order.most.amount, estimated=True)
+            attempt.units = attempt.units or Units(order.most.unit, order.most.amount, estimated=True)
             raise
-        attempt.units = order.billed(result)
+        if attempt.units is None or attempt.units.estimated:
+            attempt.units = order.billed(result)
         return result
 
     return ask

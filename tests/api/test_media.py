@@ -4,80 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.api.conftest import over
+from tests.api.studio import ALL, DRAW, READ, Studio
 from tests.api.test_money import counters, settled, wait_until
 from tests.conftest import KEY_HEADER, Serve, hosted_over
-from tests.fakes.elevenlabs import FakeElevenLabs, audio, failure
-from tests.fakes.fal import FakeFal
-from tests.fakes.loop import LoopThread
+from tests.fakes.elevenlabs import audio, failure
 from tests.fakes.vendor import Gate, Vendor, words
 from tests.fakes.vendor import failure as refusal
 from tests.fakes.web import Told, told
-from tests.local.supabase.conftest import Project
-
-ALL = {"prompt": "A lighthouse.", "outputs": ["text", "image", "speech"], "stream": False}
-DRAW = {"outputs": ["image"], "image": {"prompt": "A lighthouse"}, "stream": False}
-READ = {"outputs": ["speech"], "speech": {"text": "Good evening."}, "stream": False}
-
-
-@dataclass
-class Studio:
-    """The product over fakes of all three vendors and a real project."""
-
-    url: str
-    project: Project
-    text: Vendor
-    fal: FakeFal
-    voice: FakeElevenLabs
-
-    def post(self, body: dict[str, Any], **headers: str) -> httpx.Response:
-        """One answer for the holder of a key."""
-        return httpx.post(f"{self.url}/api/generate", json=body, headers={**KEY_HEADER, **headers}, timeout=15)
-
-    def made(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON of an answer that is given."""
-        answer = self.post(body)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def chunks(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """The events of a UI message stream."""
-        answer = self.post({**body, "stream": True}, accept="*/*")
-        lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
-        return [json.loads(line) for line in lines]
-
-    def events(self) -> list[tuple[Any, ...]]:
-        """The calls on record."""
-        query = "select modality, provider, outcome, units, unit, cost_microusd from public.inference_events order by 1"
-        return self.project.sql(query)
-
-
-@pytest.fixture
-def studio(serve: Serve, supabase: Project, vendor: Vendor, loop: LoopThread) -> Iterator[Studio]:
-    """See Studio; afterwards every request to a vendor must have fitted its description."""
-    fal, voice = FakeFal(loop), FakeElevenLabs(loop)
-    environ = {
-        **hosted_over(groq=vendor),
-        **over(supabase),
-        "FAL_KEY": "key-of-fal-0123456789",
-        "FAL_BASE_URL": fal.url,
-        "ELEVENLABS_API_KEY": "key-of-elevenlabs-0123456789",
-        "ELEVENLABS_BASE_URL": voice.url,
-    }
-    with ExitStack() as running:
-        running.callback(fal.close)
-        running.callback(voice.close)
-        yield Studio(serve(environ), supabase, vendor, fal, voice)
-    assert (fal.violations, voice.violations) == ([], [])
 
 
 def by_kind(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -310,7 +249,7 @@ def test_enhanced_recording(studio: Studio) -> None:
     recording = studio.made(READ)["assets"][0]
     body = {"outputs": ["speech"], "speech": {"enhance": recording["id"]}, "stream": False}
     first, again = studio.made(body), studio.made(body)
-    assert first["assets"][0]["id"] not in {recording["id"]}
+    assert first["assets"][0]["id"] != recording["id"]
     assert (first["assets"][0]["content_type"], first["cost_usd"] > 0) == ("audio/mpeg", True)
     assert (again["assets"][0]["cached"], again["assets"][0]["id"]) == (True, first["assets"][0]["id"])
     assert [asked.path for asked in studio.voice.asked].count("/v1/audio-isolation") == 1

@@ -26,7 +26,6 @@ from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
-from lib.errors import NotConfigured
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
 from lib.media.pictures import Pictures
@@ -56,7 +55,7 @@ from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
-from lib.settings import SUPABASE_VARIABLES, Settings
+from lib.settings import Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
 from lib.telemetry.sinks import Outbox, Sink, Sinks
@@ -70,7 +69,8 @@ if TYPE_CHECKING:
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
-VOICES_S, LEFTOVERS_S = 30.0, 60.0
+VOICES_S = 30.0
+LEFTOVERS_S = 60.0
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -129,14 +129,6 @@ class App:
     def database(self) -> Circuit | None:
         """Its functions, for what lies on every request's way: fails at once while it is down."""
         return None if self.supabase is None else Circuit(self.supabase.rpc)
-
-    @cached_property
-    def assets(self) -> Assets:
-        """What belongs to callers. Raises NotConfigured without a Supabase project."""
-        access = self.settings.supabase
-        if self.database is None or access is None:
-            raise NotConfigured(f"Nothing can be kept here: set {', '.join(SUPABASE_VARIABLES)}.")
-        return Assets(self.database, Files(access, self.exchange))
 
     @cached_property
     def limits(self) -> Limits:
@@ -252,19 +244,29 @@ class App:
         return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
 
     @cached_property
-    def renderer(self) -> Renderer:
-        """Pays for pictures and speech once. Raises NotConfigured without a Supabase project to keep them in."""
-        return Renderer(self.assets, self.recorder, self._health)
+    def assets(self) -> Assets | None:
+        """What belongs to callers; None without a Supabase project."""
+        access = self.settings.supabase
+        return None if self.database is None or access is None else Assets(self.database, Files(access, self.exchange))
 
     @cached_property
-    def pictures(self) -> Pictures:
-        """Draws. Raises NotConfigured as `renderer` does."""
+    def renderer(self) -> Renderer | None:
+        """Pays for pictures and speech once; None without a project to keep them."""
+        return None if self.assets is None else Renderer(self.assets, self.recorder, self._health)
+
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """Draws; None without a Supabase project."""
+        if self.renderer is None:
+            return None
         rows = tuple(self._image_rows.values())
         return Pictures(rows, frozenset(self.settings.painters), self.image_provider, self.renderer)
 
     @cached_property
-    def speaker(self) -> Speaker:
-        """Reads aloud, and cleans recordings. Raises NotConfigured as `renderer` does."""
+    def speaker(self) -> Speaker | None:
+        """Reads aloud, and cleans recordings; None without a Supabase project."""
+        if self.renderer is None or self.assets is None:
+            return None
         rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
         return Speaker(rows, on, self.speech_provider, self.renderer, self.assets)
 
@@ -279,13 +281,13 @@ class App:
     @property
     def upkeep(self) -> Sequence[Task]:
         """What is done on a schedule, beside what the database does itself."""
-        voices = self.voices
-        if voices is None:
+        voices, assets = self.voices, self.assets
+        if voices is None or assets is None:
             return TASKS
         return (
             *TASKS,
             Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()),
-            Task("leftover files", LEFTOVERS_S, lambda _rpc, _box_s: self.assets.sweep()),
+            Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()),
         )
 
     @cached_property

@@ -111,9 +111,9 @@ async function openGallery() {
 }
 
 async function showMore() {
-  const query = new URLSearchParams({ limit: PAGE, ...(following ? { after: following } : {}) });
+  const query = new URLSearchParams({ limit: PAGE, ...(following ? { cursor: following } : {}) });
   const page = await getJson(`${ASSETS}?${query}`);
-  following = page?.next ?? null;
+  following = page?.next_cursor ?? null;
   byId('more').hidden = !following;
   const shown = (page?.assets ?? []).filter(({ kind }) => kind === 'image' || kind === 'audio');
   byId('gallery-list').append(...shown.map(galleryItem));
@@ -121,9 +121,9 @@ async function showMore() {
   byId('gallery-note').textContent = page ? (none ? 'Nothing yet: ask for a picture or speech.' : '') : 'Not available now.';
 }
 
-function galleryItem({ id, kind, url, content_type: mediaType, metadata = {}, created_at: at }) {
-  const label = metadata.prompt ?? (kind === 'image' ? 'Picture' : 'Speech');
-  const item = element('li', {}, fileElement({ url: url ?? `${ASSETS}/${id}`, mediaType }, label));
+function galleryItem({ id, kind, url, content_type: mediaType, name, created_at: at }) {
+  const label = name ?? (kind === 'image' ? 'Picture' : 'Speech');
+  const item = element('li', {}, fileElement({ url, mediaType }, label));
   const when = at ? new Date(at).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' }) : '';
   const remove = element('button', { type: 'button', class: 'quiet', 'aria-label': `Delete ${label}` }, 'Delete');
   remove.addEventListener('click', async () => {

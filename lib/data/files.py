@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import orjson
@@ -14,15 +14,18 @@ from lib.settings import SupabaseAccess
 
 TIMEOUT_S = 5.0
 TRANSFER_S = 60.0
-OK = range(200, 300)
 FOR_EVER = "max-age=31536000, immutable"
-"""Names go by content, so what lies under a name never changes."""
+"""Names go by content: what lies under one never changes."""
+MAX_ANSWER_BYTES = 1024 * 1024
 AT_ONCE = 500
 """Files in one request; the Storage API takes a thousand."""
+MISSING = "http_404"
+TOO_LARGE = "too_large"
+OK = range(200, 300)
 
 
 class Files:
-    """As the server: policies do not bind it. Everything raises DataFailed."""
+    """As the server, whom policies do not bind: who asks has seen whose file it is. Everything raises DataFailed."""
 
     def __init__(self, access: SupabaseAccess, exchange: Exchange) -> None:
         self._url = f"{access.url}/storage/v1"
@@ -30,39 +33,36 @@ class Files:
         self._keys = {"apikey": access.secret_key, "authorization": f"Bearer {access.secret_key}"}
 
     async def put(self, bucket_id: str, path: str, data: bytes, content_type: str) -> None:
-        """Store a file under a name that goes by its content: if there is one, it is the same."""
+        """Store a file under a name that goes by its content: what is there already is the same, and is new again."""
         headers = {"content-type": content_type, "cache-control": FOR_EVER, "x-upsert": "true"}
         await self._call("POST", f"/object/{bucket_id}/{quote(path)}", data, headers, timeout_s=TRANSFER_S)
 
     async def read(self, bucket_id: str, path: str, *, max_bytes: int) -> bytes:
-        """A file's bytes; DataFailed("too_large") beyond the bound, DataFailed("http_404") where there is none."""
-        reply = await self._call("GET", f"/object/{bucket_id}/{quote(path)}", timeout_s=TRANSFER_S, max_bytes=max_bytes)
-        return reply.body
-
-    async def sign(self, bucket_id: str, path: str, *, lifetime_s: int) -> str:
-        """An address at which anyone may read a file for a while."""
-        told = await self._json(f"/object/sign/{bucket_id}/{quote(path)}", {"expiresIn": lifetime_s})
-        return self._url + told["signedURL"]
-
-    async def sign_upload(self, bucket_id: str, path: str) -> str:
-        """An address to which anyone may PUT a file of this name, for two hours."""
-        told = await self._json(f"/object/upload/sign/{bucket_id}/{quote(path)}", {})
-        return self._url + told["url"]
-
-    async def move(self, bucket_id: str, path: str, to: str) -> None:
-        """Give a file another name, at which none lies."""
-        await self._json("/object/move", {"bucketId": bucket_id, "sourceKey": path, "destinationKey": to})
+        """A file's bytes. The reason is `too_large` beyond the bound, `http_404` where there is no such file."""
+        path = f"/object/authenticated/{bucket_id}/{quote(path)}"
+        return (await self._call("GET", path, timeout_s=TRANSFER_S, max_bytes=max_bytes)).body
 
     async def remove(self, bucket_id: str, paths: Sequence[str]) -> None:
         """Remove files; those that are not there are no error."""
         for start in range(0, len(paths), AT_ONCE):
-            body = orjson.dumps({"prefixes": paths[start : start + AT_ONCE]})
-            headers = {"content-type": "application/json"}
-            await self._call("DELETE", f"/object/{bucket_id}", body, headers, timeout_s=TRANSFER_S)
+            await self._ask("DELETE", f"/object/{bucket_id}", {"prefixes": paths[start : start + AT_ONCE]})
 
-    async def _json(self, path: str, body: Mapping[str, object]) -> Any:
-        headers = {"content-type": "application/json"}
-        reply = await self._call("POST", path, orjson.dumps(body), headers)
+    async def sign(self, bucket_id: str, paths: Sequence[str], *, lifetime_s: int) -> list[str | None]:
+        """Where anyone may read these files for a while: `url` completes it. None for one that is not there."""
+        told = await self._ask("POST", f"/object/sign/{bucket_id}", {"expiresIn": lifetime_s, "paths": list(paths)})
+        signed: dict[str, str | None] = {each["path"]: each["signedURL"] for each in told}
+        return [signed.get(path) for path in paths]
+
+    async def sign_upload(self, bucket_id: str, path: str) -> str:
+        """The URL to which anyone may PUT this file, once, within two hours."""
+        return self.url(_text(await self._ask("POST", f"/object/upload/sign/{bucket_id}/{quote(path)}", {}), "url"))
+
+    def url(self, signed: str) -> str:
+        """What was signed, as a whole URL."""
+        return self._url + signed
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object]) -> Any:
+        reply = await self._call(method, path, orjson.dumps(body), {"content-type": "application/json"})
         try:
             return orjson.loads(reply.body)
         except orjson.JSONDecodeError as error:
@@ -76,16 +76,12 @@ class Files:
         headers: Mapping[str, str] | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
-        max_bytes: int = 1024 * 1024,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Reply:
+        every = {**self._keys, **(headers or {})}
         try:
             reply = await self._exchange(
-                method,
-                self._url + path,
-                {**self._keys, **(headers or {})},
-                body,
-                timeout_s=timeout_s,
-                max_bytes=max_bytes,
+                method, self._url + path, every, body, timeout_s=timeout_s, max_bytes=max_bytes
             )
         except ServiceFailed as error:
             raise DataFailed(error.code) from error
@@ -95,8 +91,15 @@ class Files:
 
 
 def _status(reply: Reply) -> int:
-    """Storage answers 400 for much that has a status of its own in its body."""
+    """Storage answers 400 to much that has a status of its own in the body."""
     try:
         return int(orjson.loads(reply.body)["statusCode"])
     except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
         return reply.status
+
+
+def _text(told: Any, name: str) -> str:
+    value = cast("dict[str, Any]", told).get(name) if isinstance(told, dict) else None
+    if not isinstance(value, str):
+        raise DataFailed("http_200")
+    return value

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from lib.control.parameters import DEFAULT_OUTPUT_TOKENS, MAX_TOKENS, TEMPERATURE, TOP_P
 from lib.errors import FieldError, InvalidRequest
-from lib.http.body import Path, field_path
+from lib.http.body import MAX_ERRORS, Path, field_path
 from lib.http.media_request import ImageOptions, Output, SpeechOptions
 from lib.http.messages import (
     IMAGE_TYPE,
@@ -39,7 +39,6 @@ from lib.http.messages import (
 )
 from lib.providers.base import ChatRequest
 
-MAX_ERRORS = 20
 MAX_MESSAGES = 1_000
 MAX_SCHEMA_BYTES = 64 * 1024
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from lib.control.parameters import Parameters
 from lib.data.assets import Asset, Link
 from lib.data.limits import Account
-from lib.errors import AppError, FieldError, InvalidRequest
+from lib.errors import AppError, FieldError, InvalidRequest, NotConfigured
 from lib.http import ui_message
 from lib.http.auth import Caller
 from lib.http.endpoint import Call, Last, Stream
@@ -23,6 +23,7 @@ from lib.http.media_request import ImageOptions, SpeechOptions
 from lib.http.ui_message import UIMessageWriter
 from lib.media.rendering import MediaContext, Rendered
 from lib.router.plan import ProviderFlag
+from lib.settings import SUPABASE_VARIABLES
 from lib.telemetry.events import Subject, milliseconds
 
 Output: TypeAlias = Literal["image", "speech"]
@@ -249,7 +250,8 @@ def needs_storage(call: Call, form: str) -> None:
     if form == "text":
         message = "Pictures and speech can't be told in plain text: ask for JSON or the UI message stream."
         raise InvalidRequest(message, errors=(FieldError("outputs", "only text, in plain text"),))
-    _ = call.app.assets
+    if call.app.assets is None:
+        raise NotConfigured(f"Pictures and speech are kept in a project that is not set here: set {_names()}.")
 
 
 def media_for(
@@ -257,6 +259,8 @@ def media_for(
 ) -> Media:
     """What this request is to be given beside its text, not begun yet. Raises InvalidRequest."""
     app = call.app
+    if app.pictures is None or app.speaker is None or app.assets is None:
+        raise NotConfigured(f"Pictures and speech are kept in a project that is not set here: set {_names()}.")
     pictures, speaker = app.pictures, app.speaker
     subject = Subject(
         request_id=call.id,
@@ -295,3 +299,7 @@ def media_for(
         makers["speech"] = speak
     reads: Output | None = "speech" if "speech" in body.outputs and speech.needs_text else None
     return Media(makers, reads, app.assets.link)
+
+
+def _names() -> str:
+    return ", ".join(SUPABASE_VARIABLES)

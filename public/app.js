@@ -2,7 +2,7 @@
  * The playground: a conversation with POST /api/generate, shown while it streams.
  *
  * What was typed or generated enters the page as text nodes, never as HTML. A turn's `data-state` is `waiting`,
- * `reasoning` or `streaming`, and then for good `done`, `stopped` (by the reader), `interrupted` (it began, then came
+ * `reasoning`, `streaming` or `making` (pictures, speech), and then for good `done`, `stopped` (by the reader), `interrupted` (it began, then came
  * an error) or `failed` (an error instead of an answer).
  */
 
@@ -49,8 +49,9 @@ class Turn {
   constructor(question, options = {}) {
     this.question = question;
     this.options = options;
-    const makes = { image: 'a picture', speech: 'speech' };
-    this.making = (options.outputs ?? []).map((output) => makes[output]).filter(Boolean).join(' and ');
+    const makes = { image: 'the picture', speech: 'the speech' };
+    const made = (options.outputs ?? []).map((output) => makes[output]).filter(Boolean);
+    this.making = made.length ? `Making ${made.join(' and ')}` : '';
     this.element = byId('turn-template').content.firstElementChild.cloneNode(true);
     this.#part('prompt').textContent = question;
     this.#part('retry').addEventListener('click', () => askAgain(this));
@@ -61,6 +62,10 @@ class Turn {
     switch (chunk.type) {
       case 'start':
         this.#learn(chunk.messageMetadata);
+        if (this.making && !this.#served.provider) this.#state('making', this.making);
+        break;
+      case 'text-end':
+        if (this.making) this.#state('making', this.making);
         break;
       case 'reasoning-delta':
         this.#part('reasoning').hidden = false;

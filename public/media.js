@@ -131,7 +131,8 @@ function galleryItem({ id, kind, url, content_type: mediaType, name, created_at:
     if (answer.ok) item.remove();
     else byId('gallery-note').textContent = 'It could not be deleted.';
   });
-  item.firstChild.append(element('figcaption', {}, element('span', {}, label), element('time', {}, when)));
+  const caption = element('figcaption', {}, element('span', {}, label), element('time', {}, when));
+  item.firstChild.firstChild.after(caption);
   item.firstChild.append(remove);
   return item;
 }

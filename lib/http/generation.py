@@ -225,7 +225,7 @@ class Generation:
         yield writer.start(self._message_id, without_none(self._served_by())) + writer.write(first)
         yield self._files(writer, text, first)
         try:
-            async for deltas in self._deltas:
+            async for deltas in self._deltas_and_news(text):
                 turn = b"" if self._answer.serving is serving else writer.another()
                 serving = self._answer.serving
                 yield turn + writer.write(deltas) + self._files(writer, text, deltas)
@@ -252,6 +252,31 @@ class Generation:
             self._media.untell()
         text.take(deltas)
         return b"".join(writer.files(made.files) for made in self._media.news()) if text.begun else b""
+
+    async def _deltas_and_news(self, text: _Words | None) -> AsyncGenerator[Batch, None]:
+        """The deltas, and nothing at all where a file is ready before the next of them."""
+        media = self._media
+        if media is None or text is None:
+            async for deltas in self._deltas:
+                yield deltas
+            return
+        following: asyncio.Future[Batch | None] | None = None
+        try:
+            while True:
+                if media.has_news and text.begun:
+                    yield ()
+                following = following or asyncio.ensure_future(anext(self._deltas, None))
+                await asyncio.wait({following, *media.under_way}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    continue
+                deltas, following = following.result(), None
+                if deltas is None:
+                    return
+                yield deltas
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.wait([following])
 
     async def _spoken(self, writer: ui_message.UIMessageWriter, text: _Words | None) -> AsyncGenerator[bytes, None]:
         """What is ready after the text, the speech among it."""

@@ -102,6 +102,16 @@ class Media:
         self._tasks.clear()
 
     @property
+    def under_way(self) -> Sequence[asyncio.Task[Made]]:
+        """What is not ready."""
+        return [task for task in self._tasks if not task.done()]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `news` would say something."""
+        return self._told < len(self._made) or any(task.done() for task in self._tasks)
+
+    @property
     def files(self) -> list[dict[str, Any]]:
         """All files so far."""
         return [file for made in self._made for file in made.files]
@@ -250,7 +260,7 @@ def media_for(
     """What this request is to be given beside its text, not begun yet. Raises InvalidRequest."""
     app = call.app
     if app.pictures is None or app.speaker is None or app.assets is None:
-        raise NotConfigured(f"Pictures and speech are off here: set {_names()}.")
+        raise NotConfigured(f"Pictures and speech are kept in a project that is not set here: set {_names()}.")
     pictures, speaker = app.pictures, app.speaker
     subject = Subject(
         request_id=call.id,

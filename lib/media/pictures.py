@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -96,6 +97,7 @@ class _Drawing:
         self._painters = {painter.route: painter for painter in painters}
         self._provider = provider
         self._taken: dict[Candidate, str] = {}
+        self._looked: set[Candidate] = set()
 
     def parameters(self, candidate: Candidate) -> Mapping[str, object]:
         """What makes the picture another one, but for its prompt."""
@@ -111,15 +113,17 @@ class _Drawing:
     async def ask(self, attempt: Attempt, claim: Claim) -> Drawn:
         """Draw by the attempt's vendor, or collect what it has taken already."""
         vendor = attempt.candidate
-        if vendor not in self._taken and (noted := claim.vendor_request_id) is not None and attempt.number == 1:
-            try:
+        noted = claim.vendor_request_id if (claim.vendor, claim.model) == (vendor.provider, vendor.model.id) else None
+        if noted is not None and vendor not in self._taken and vendor not in self._looked:
+            self._looked.add(vendor)
+            with suppress(ModelUnavailable):  # nothing is known there any more of what was asked for earlier
                 return await self._draw(attempt, claim, noted)
-            except ModelUnavailable:
-                pass  # nothing is known there of what somebody else has asked for
         return await self._draw(attempt, claim, self._taken.get(vendor))
 
     async def _draw(self, attempt: Attempt, claim: Claim, request_id: str | None) -> Drawn:
         vendor = attempt.candidate
+        if request_id is not None:
+            attempt.units = Units(self.most.unit, 0)  # on the bill of the call that has submitted it
         notes: list[asyncio.Task[None]] = []
 
         def submitted(request_id: str) -> None:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from math import ceil, inf
 from typing import Generic, TypeVar
 
-from lib.data.assets import Asset, Assets, Claim, Made, NewFile, generation_key
+from lib.data.assets import UNCERTAIN, Asset, Assets, Claim, Made, NewFile, generation_key
 from lib.data.limits import Account
-from lib.errors import BrokenStream, TimedOut
+from lib.errors import AppError, BrokenStream, NoProvider, TimedOut
 from lib.providers.base import Units
 from lib.router.attempt import Attempt, Policy
 from lib.router.health import Health
@@ -65,8 +65,8 @@ class Order(Generic[Result]):
     """What is to be made: by whom, as what it is kept, what it is billed by at most, and how it becomes files.
 
     `parameters` are those of a candidate, `inputs` what all of them are given. `ask` calls the attempt's candidate, and
-    raises ProviderError alone. It sets the attempt's units where the vendor begins to bill before it answers; those of
-    an answer are `billed`.
+    raises ProviderError alone. It sets the attempt's units where it knows them before there is an answer; else those
+    of an answer are `billed`.
     """
 
     plan: Sequence[Candidate]
@@ -91,18 +91,24 @@ class Renderer:
 
         Money is held before a vendor is called; the account learns what was spent, however it ends.
         """
-        keys = self._keys(owner_id, order, context)
+        keys = _keys(owner_id, order)
         attempts: Sequence[Attempt] = ()
+        told: AppError | None = None
         cost: Decimal | None = Decimal(0)
 
         async def make(claim: Claim) -> Made:
-            nonlocal attempts, cost
+            nonlocal attempts, cost, told
             purchase = await context.account.purchase(_most_microusd(order))
             asked: WholeCall[Result] = WholeCall(
                 order.plan, _accounted(order, claim), POLICY, self._health, context.ends_at
             )
             try:
                 result = await asked.result()
+            except NoProvider as error:
+                told = error
+                if isinstance(asked.failure, UNCERTAIN):
+                    raise asked.failure from error  # so that what the vendor has taken is not forgotten
+                raise
             finally:
                 attempts = asked.attempts
                 bill = await self._recorder.record(context.subject, attempts)
@@ -111,26 +117,30 @@ class Renderer:
             served = attempts[-1].candidate
             return Made(order.files(result, served), keys[served.provider, served.model.id])
 
-        generated = await self._assets.generated(
-            owner_id,
-            tuple(keys.values()),
-            make,
-            wait_s=min(WAIT_S, context.ends_at - asyncio.get_running_loop().time()),
-            request_id=context.subject.request_id,
-            job_id=context.job_id,
-        )
+        try:
+            generated = await self._assets.generated(
+                owner_id,
+                tuple(keys.values()),
+                make,
+                wait_s=min(WAIT_S, context.ends_at - asyncio.get_running_loop().time()),
+                anew=context.anew,
+                request_id=context.subject.request_id,
+                job_id=context.job_id,
+            )
+        except UNCERTAIN as failure:
+            raise told or failure from failure
         first = generated.assets[0]
         return Rendered(generated.assets, first.provider or "", first.model or "", cost, generated.cached, attempts)
 
-    @staticmethod
-    def _keys(owner_id: str, order: Order[Result], context: MediaContext) -> dict[tuple[str, str], str]:
-        anew = {"anew": context.subject.request_id} if context.anew else {}
-        return {
-            (candidate.provider, candidate.model.id): generation_key(
-                owner_id, candidate.provider, candidate.model.id, {**order.parameters(candidate), **anew}, order.inputs
-            )
-            for candidate in order.plan
-        }
+
+def _keys(owner_id: str, order: Order[Result]) -> dict[tuple[str, str], str]:
+    """What each candidate's result is kept under, by vendor and model."""
+    return {
+        (each.provider, each.model.id): generation_key(
+            owner_id, each.provider, each.model.id, order.parameters(each), order.inputs
+        )
+        for each in order.plan
+    }
 
 
 def _accounted(order: Order[Result], claim: Claim) -> Callable[[Attempt], Awaitable[Result]]:
@@ -143,9 +153,10 @@ def _accounted(order: Order[Result], claim: Claim) -> Callable[[Attempt], Awaita
         try:
             result = await order.ask(attempt, claim)
         except (TimedOut, BrokenStream, asyncio.CancelledError):
-            attempt.units = Units(order.most.unit, order.most.amount, estimated=True)
+            attempt.units = attempt.units or Units(order.most.unit, order.most.amount, estimated=True)
             raise
-        attempt.units = order.billed(result)
+        if attempt.units is None or attempt.units.estimated:
+            attempt.units = order.billed(result)
         return result
 
     return ask

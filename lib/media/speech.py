@@ -16,6 +16,8 @@ from lib.providers.speech import Alignment, Speech, SpeechProvider
 from lib.router.attempt import Attempt
 from lib.router.plan import Candidate
 
+MAX_TOLD_CHARACTERS = 200
+"""Of a text that was read, by which people know the clip."""
 MAX_RECORDING_BYTES = 50 * 1024 * 1024
 
 
@@ -60,7 +62,7 @@ class Speaker:
         def files(speech: Speech, by: Candidate) -> tuple[NewFile, ...]:
             audio = _told(speech, request, readers[by])
             asked = request.by(readers[by])
-            metadata = {"format": asked.format}
+            metadata = {"format": asked.format, "prompt": request.text[:MAX_TOLD_CHARACTERS]}
             return (
                 NewFile(
                     speech.audio, asked.content_type, "audio", metadata, audio, provider=by.provider, model=by.model.id

@@ -36,6 +36,8 @@ class WholeCall(Generic[Result]):
         self._ask = ask
         self._core = Completion(plan, policy, health, random.random, self._clock(), ends_at)
         self._results: list[Result] = []
+        self.failure: ProviderError | None = None
+        """What the last vendor that failed did so by."""
 
     @property
     def attempts(self) -> Sequence[Attempt]:
@@ -73,7 +75,9 @@ class WholeCall(Generic[Result]):
             async with asyncio.timeout_at(until):
                 self._results.append(await self._ask(asked))
         except TimeoutError:
-            return Failed(asked, TimedOut())
+            self.failure = TimedOut()
+            return Failed(asked, self.failure)
         except ProviderError as error:
+            self.failure = error
             return Failed(asked, error)
         return Ended(asked)

@@ -40,11 +40,9 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.attempt",
         "lib.router.plan",
     },
-    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.outbound", "lib.settings"},
     "lib.media": {
-        "lib.data.assets",
-        "lib.data.limits",
-        "lib.data.supabase",
+        "lib.data",
         "lib.errors",
         "lib.providers",
         "lib.router",

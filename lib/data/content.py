@@ -23,6 +23,7 @@ EXTENSIONS = {
     "text/vtt": "vtt",
     "application/x-subrip": "srt",
     "application/json": "json",
+    "text/html": "html",
 }
 """Of the types that are kept."""
 UPLOADS = frozenset(name for name in EXTENSIONS if name.startswith(("image/", "audio/")))

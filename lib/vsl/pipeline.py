@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -275,7 +276,7 @@ class _Drive:
         try:
             for tried in range(1, TRIES + 1):
                 try:
-                    return await self.pipeline.works.do(self.job, step, self.results), wasted
+                    return await self._done(step), wasted
                 except StepFailed as error:
                     wasted += error.cost_microusd
                     if not error.retryable or tried == TRIES:
@@ -287,6 +288,17 @@ class _Drive:
             raise AssertionError
         finally:
             self.held_microusd -= step.worst_microusd
+
+    async def _done(self, step: Step) -> Made:
+        """What `do` makes. A bug of ours fails the step: it would do so again, whoever drives."""
+        try:
+            return await self.pipeline.works.do(self.job, step, self.results)
+        except (StepFailed, Lost, DataFailed):
+            raise
+        except Exception as bug:
+            last = traceback.extract_tb(bug.__traceback__)[-1]
+            log.error("internal_error %s %s at %s:%s", step.name, type(bug).__name__, last.filename, last.lineno)  # noqa: TRY400 - its message may hold a prompt
+            raise StepFailed("internal_error", "Something went wrong on our side.") from bug
 
     async def _end(self, *, waiting: bool) -> None:
         if self.is_cancelling:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from lib.data.assets import Asset, Assets, Audio, NewFile
-from lib.data.circuit import NOT_WELL
+from lib.data.circuit import NOT_WELL, RESTING
 from lib.data.content import kind_of
 from lib.data.limits import Account
 from lib.errors import AppError, DataFailed, LimitReached, NotFound, RenderFailed, Unavailable
@@ -96,7 +96,7 @@ class Studio:
                 case _:
                     return await self._film(job, results)
         except DataFailed as error:
-            if error.reason.startswith(NOT_WELL):
+            if error.reason.startswith((*NOT_WELL, RESTING)):
                 raise  # nothing can be kept now: whoever goes on does it
             raise StepFailed("upload_failed", "What was made could not be stored.") from error
         except RenderFailed as error:

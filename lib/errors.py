@@ -13,6 +13,7 @@ AppError                      what a caller is told: status, code, message
 ├── LimitReached         429  too many requests, or too much money; when to come back
 ├── Interrupted          502  the answer broke off after its first token
 ├── InvalidObject        502  the answer is not the JSON that was asked for
+├── RenderFailed         500  a video could not be made: at which stage, of which frame, and why
 ├── NoProvider           503  no provider could answer
 ├── NotConfigured        503  the part is off; the message names the variables
 └── Unavailable          503  a service that this takes gives no answer now
@@ -30,6 +31,7 @@ ProviderError                 what an adapter saw; the router decides what follo
 │   ├── ContextTooLong
 │   └── ContentRefused
 └── BrokenStream              the answer's bytes make no sense, or end too early
+    └── Unconfirmed           nobody knows whether the vendor took the request: to repeat it may be to pay twice
 
 ServiceFailed                 a service behind us, such as the config store, gave no answer to work with
 
@@ -144,6 +146,25 @@ class InvalidObject(AppError):
     status, code = 502, "invalid_object"
 
 
+class RenderFailed(AppError):
+    """A video could not be made.
+
+    `stage` is narration, captions, render or upload; `frame` counts from 0, None where no single one is to blame.
+    `reason` is a stable word: unreadable, empty, deadline, killed, disk_full, out_of_memory, ffmpeg_missing, failed.
+    `log` is the end of what ffmpeg wrote, for us alone: it may name files, and never enters the message.
+    """
+
+    code = "render_failed"
+
+    def __init__(self, message: str, *, stage: str, reason: str, frame: int | None = None, log: str = "") -> None:
+        at = stage if frame is None else f"{stage}, frame {frame}"
+        super().__init__(f"{message} ({at})")
+        self.stage = stage
+        self.frame = frame
+        self.reason = reason
+        self.log = log
+
+
 class NoProvider(AppError):
     """No provider could answer."""
 
@@ -251,6 +272,12 @@ class BrokenStream(ProviderError):
     """The answer's bytes make no sense, or it ended before it was complete."""
 
     code = "broken_stream"
+
+
+class Unconfirmed(BrokenStream):
+    """The answer to a submission was lost. The vendor may be at work on it: to submit again may be to pay twice."""
+
+    code = "submission_unconfirmed"
 
 
 class ServiceFailed(Exception):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-FONTS = Path(__file__).parent / "fonts"
+FONTS = Path(__file__).parents[1] / "lib" / "vsl" / "fonts"
 OVERSAMPLING = 2
 """Pillow's shapes have hard edges: drawn twice as large and scaled down they are smooth."""
 MAX_TITLE_WORDS = 4

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 
 from lib import errors
-from lib.errors import AppError, DataFailed, FieldError, ProviderError, ServiceFailed
+from lib.errors import AppError, DataFailed, FieldError, ProviderError, RenderFailed, ServiceFailed
 from lib.http.problem import problem
 
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
@@ -69,7 +69,15 @@ def test_data_failed() -> None:
     assert (told.status_code, error.reason, b"23505" in bytes(told.body)) == (503, "23505", False)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in APP_ERRORS if kind is not DataFailed])
+def test_render_failed() -> None:
+    """A RenderFailed names stage and frame; what ffmpeg wrote stays inside."""
+    error = RenderFailed("The narration is empty", stage="narration", frame=3, reason="empty", log="/home/a.wav")
+    told = problem(error, "id")
+    assert (told.status_code, str(error)) == (500, "The narration is empty (narration, frame 3)")
+    assert b"/home" not in bytes(told.body)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in APP_ERRORS if kind not in {DataFailed, RenderFailed}])
 def test_app_errors_can_be_told(kind: type[AppError]) -> None:
     """Every error becomes a problem with its status and code, unless it was given another code."""
     assert problem(kind("No."), "id").status_code == kind.status

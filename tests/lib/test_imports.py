@@ -41,6 +41,17 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.plan",
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.media": {
+        "lib.data.assets",
+        "lib.data.limits",
+        "lib.data.supabase",
+        "lib.errors",
+        "lib.providers",
+        "lib.router",
+        "lib.telemetry.cost",
+        "lib.telemetry.events",
+    },
+    "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry.cost"},
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -60,6 +71,10 @@ PURE = [
     "lib/providers/images.py",
     "lib/providers/speech.py",
     "lib/errors.py",
+    "lib/media/audio.py",
+    "lib/media/plan.py",
+    "lib/media/styles.py",
+    *(f"lib/vsl/{name}.py" for name in ("timeline", "captions", "subtitles", "ass", "documents")),
 ]
 
 

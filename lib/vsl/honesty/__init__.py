@@ -51,8 +51,9 @@ class Grounds:
         self.text = "\n".join(map(_plain, texts))
         self.words = {token.plain for token in tokens(self.text)}
         self.stems = {stem(word) for word in self.words}
-        self.facts = {name: Fact(_content(text), frozenset(quantities(text, self.language.words)))
-                      for name, text in facts.items()}
+        self.facts = {
+            name: Fact(_content(text), frozenset(quantities(text, self.language.words))) for name, text in facts.items()
+        }
         self.sayings = [_content(text) for text in texts]
 
     def findings(self, text: str) -> tuple[Finding, ...]:
@@ -131,7 +132,8 @@ class Grounds:
         unknown = {
             token.plain
             for token in tokens(sentence)
-            if len(token.plain) > SHORT and stem(token.plain) not in self.stems
+            if len(token.plain) > SHORT
+            and stem(token.plain) not in self.stems
             and token.plain not in self.language.quiet
             and token.plain not in self.language.words.counted
         }
@@ -144,7 +146,7 @@ class Grounds:
             return  # a title in capitals says nothing of its words
         for found in found_words:
             word, before = found[0], sentence[: found.start()].rstrip()
-            begins = not before or before[-1] in ":\"“«(–—-"
+            begins = not before or before[-1] in ':"“«(–—-'
             bare = plain(word.split("’")[0].split("'")[0])
             is_known = bare in self.words or bare in self.language.names or stem(bare) in self.stems
             is_initials = len(word) > 1 and word.isupper()
@@ -162,8 +164,9 @@ class Fact:
     def is_told_by(self, words: frozenset[str], counted: set[Quantity]) -> bool:
         """Whether a text of these words and quantities makes use of it."""
         shared = len(self.words & words)
-        has_number = any(mine.value == theirs.value and mine.kind == theirs.kind
-                         for mine in self.quantities for theirs in counted)
+        has_number = any(
+            mine.value == theirs.value and mine.kind == theirs.kind for mine in self.quantities for theirs in counted
+        )
         return (has_number and shared >= 1) or (shared >= 2 and shared >= len(self.words) / 2)  # noqa: PLR2004
 
 

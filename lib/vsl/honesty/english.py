@@ -77,26 +77,44 @@ RULES: tuple[Rule, ...] = rules(
     ("number", r"(?:twice|\w+ times) (?:as|more|less|longer|faster|better|stronger|\w+er)\b"),
     ("number", r"(?:in|by) half|(?<!the )doubles?\b|doubled|triples?|tripled|half (?:as|of|the (?:price|time))"),
     ("number", r"on average"),
-    ("price", r"(?<!-)(?<!feel )(?<!hands )free(?! (?:of|from|yourself|your|time|to|up|hand))|at no (?:extra )?(?:cost|charge)|on us"),
+    (
+        "price",
+        r"(?<!-)(?<!feel )(?<!hands )free(?! (?:of|from|yourself|your|time|to|up|hand))|at no (?:extra )?(?:cost|charge)|on us",
+    ),
     ("price", r"as a gift|bonus|get one|for nothing"),
     ("price", r"(?:on sale|discount(?:ed|s)?|half price|bargain|cheap(?:er|est)?|%? off your|introductory price)"),
-    ("price", r"(?:normally|usually|regularly) (?:costs?|\d|[$€£])|costs? less than|(?:dollar|euro|pound)s? value|worth"),
+    (
+        "price",
+        r"(?:normally|usually|regularly) (?:costs?|\d|[$€£])|costs? less than|(?:dollar|euro|pound)s? value|worth",
+    ),
     ("price", r"(?:and|to|you|you'll|will) save(?: (?:money|big|up)|[.,!]|$)|saves you money"),
     ("quote", rf"(?:our|most|all|many|other|happy|thousands of|millions of) (?:\w+ )?{PEOPLE}\b.*\b{PRAISE}"),
     ("quote", rf"\b{PEOPLE} (?:everywhere |all over \w+ |already )?{PRAISE}\b"),
-    ("quote", r"★|five stars|5 stars|testimonials?|reviews? (?:say|agree)|(?:fans|everyone|everybody) (?:loves?|says?)"),
+    (
+        "quote",
+        r"★|five stars|5 stars|testimonials?|reviews? (?:say|agree)|(?:fans|everyone|everybody) (?:loves?|says?)",
+    ),
     ("quote", r"(?:trusted|loved|used|chosen|recommended|approved|endorsed|tested|preferred) by"),
     ("name", r"as (?:seen|featured|heard) (?:on|in)|featured (?:on|in|by)|dr\.|professor|university|editor's choice"),
     ("scarcity", r"hurry|last chance|final (?:chance|hours|days)|act (?:now|fast|quickly)|don't (?:wait|miss|delay)"),
     ("scarcity", r"only (?:a )?(?:handful|few|\w+) (?:\w+ )?(?:left|remain)|(?:are|is|places?|spots?|seats?) left"),
-    ("scarcity", r"(?:places?|spots?|seats?|pieces|units) (?:remain|are limited|available)|just \w+ (?:places?|spots?)"),
+    (
+        "scarcity",
+        r"(?:places?|spots?|seats?|pieces|units) (?:remain|are limited|available)|just \w+ (?:places?|spots?)",
+    ),
     ("scarcity", r"(?:almost|nearly|soon|already) (?:gone|sold out|over)|s(?:ell|old|elling|ells) (?:out|fast)"),
     ("scarcity", r"running out|run(?:s)? out (?:soon|fast)|while (?:stocks?|supplies|it|they) lasts?|limited"),
-    ("scarcity", r"(?:ends?|closes?|expires?|disappears?|stops) (?:on |this |at |in |by )?"
-     r"(?:tonight|today|tomorrow|soon|midnight|week|month|weekend|\w+day)"),
+    (
+        "scarcity",
+        r"(?:ends?|closes?|expires?|disappears?|stops) (?:on |this |at |in |by )?"
+        r"(?:tonight|today|tomorrow|soon|midnight|week|month|weekend|\w+day)",
+    ),
     ("scarcity", r"today only|only (?:today|tonight|this week|for \w+ (?:hours|days))|until midnight|for a limited"),
-    ("scarcity", r"price (?:rises|goes up|will rise|doubles|increases)|before (?:the price|it's too late|it is too late|"
-     r"they're gone|it's gone|they are gone|winter|summer|christmas)"),
+    (
+        "scarcity",
+        r"price (?:rises|goes up|will rise|doubles|increases)|before (?:the price|it's too late|it is too late|"
+        r"they're gone|it's gone|they are gone|winter|summer|christmas)",
+    ),
     ("scarcity", r"in the next \w+ (?:minutes|hours)|exclusive(?:ly)?|rare|once in a lifetime|won't last|we only make"),
     ("guarantee", r"guarante\w*"),
     ("guarantee", r"warrant(?:y|ies)|for life\b|lifetime|forever|life-?long|never (?:breaks?|fails?|wears?)"),
@@ -104,35 +122,71 @@ RULES: tuple[Rule, ...] = rules(
     ("guarantee", r"(?:risk[- ]free|no risk|without risk|nothing to lose|no questions asked)"),
     ("guarantee", r"(?:return|send) it(?: back)?|(?:we|we'll|will) replace"),
     ("guarantee", r"cancel\w*|or it is on us|or it's on us"),
-    ("superlative", rf"(?:the|our|your|world's) (?:very )?{MOST}(?:[- ]\w+){{0,4}} (?:in|on|ever|you can|you'll ever|money|"
-     r"available|around|out there|of (?:all|its|the)|that (?:money|exists)|there is|we have|possible)"),
+    (
+        "superlative",
+        rf"(?:the|our|your|world's) (?:very )?{MOST}(?:[- ]\w+){{0,4}} (?:in|on|ever|you can|you'll ever|money|"
+        r"available|around|out there|of (?:all|its|the)|that (?:money|exists)|there is|we have|possible)",
+    ),
     ("superlative", rf"(?:is|are|be) (?:simply |by far |still |also )?(?:the|our) {MOST}"),
     ("superlative", rf"(?:the|simply the) {MOST} (?:way|method|choice|solution|product|deal|price)"),
     ("superlative", r"number one|number 1|no\. ?1|#1|# 1|world's|in the world|on earth|on the market|second to none"),
-    ("superlative", r"nothing (?:else )?(?:comes close|compares|beats)|no(?:ne| other| one else)\b.*\b(?:as|like|comes?|"
-     r"so|does|can)|comes close"),
-    ("superlative", r"(?:\w+er|more \w+|less \w+|superior) (?:than|to) (?:any|every|all|other|the (?:competition|rest|"
-     r"others|market)|anything|everything|ever|our rivals)"),
-    ("superlative", r"unrivall?ed|unbeat\w+|unmatched|unparallel\w+|unique|leading|ultimate|perfect|world[- ]class|"
-     r"revolutionary|breakthrough|best[- ]selling|bestselling|favou?rite (?:\w+ )?(?:app|brand|of)|the only \w+ (?:you|that)"),
-    ("medical", r"(?:cures?|heals?|treats?|relieves?|prevents?|soothes?|fights?|reduces?|lowers?|boosts?|improves?|eases?|"
-     r"calms?) (?:\w+ ){0,3}(?:pain|ache|aches|joints?|stress|anxiety|depression|insomnia|cancer|arthritis|eczema|"
-     r"dementia|immune|blood|pressure|nervous|sleep|inflammation|disease|illness|symptoms|skin|headaches?|migraines?)"),
+    (
+        "superlative",
+        r"nothing (?:else )?(?:comes close|compares|beats)|no(?:ne| other| one else)\b.*\b(?:as|like|comes?|"
+        r"so|does|can)|comes close",
+    ),
+    (
+        "superlative",
+        r"(?:\w+er|more \w+|less \w+|superior) (?:than|to) (?:any|every|all|other|the (?:competition|rest|"
+        r"others|market)|anything|everything|ever|our rivals)",
+    ),
+    (
+        "superlative",
+        r"unrivall?ed|unbeat\w+|unmatched|unparallel\w+|unique|leading|ultimate|perfect|world[- ]class|"
+        r"revolutionary|breakthrough|best[- ]selling|bestselling|favou?rite (?:\w+ )?(?:app|brand|of)|the only \w+ (?:you|that)",
+    ),
+    (
+        "medical",
+        r"(?:cures?|heals?|treats?|relieves?|prevents?|soothes?|fights?|reduces?|lowers?|boosts?|improves?|eases?|"
+        r"calms?) (?:\w+ ){0,3}(?:pain|ache|aches|joints?|stress|anxiety|depression|insomnia|cancer|arthritis|eczema|"
+        r"dementia|immune|blood|pressure|nervous|sleep|inflammation|disease|illness|symptoms|skin|headaches?|migraines?)",
+    ),
     ("medical", r"\bcur(?:es?|ed|ing)\b|\bheals?\b|clinical\w*|scientific\w*|proven|medical\w*|therap\w+|side effects"),
-    ("medical", r"doctors?|physicians?|dermatologists?|vets?|veterinarians?|studies|a study|immune|antioxidants?|detox\w*"),
+    (
+        "medical",
+        r"doctors?|physicians?|dermatologists?|vets?|veterinarians?|studies|a study|immune|antioxidants?|detox\w*",
+    ),
     ("medical", r"arthritis|dysplasia|dementia|insomnia|anxiety|blood pressure|inflammat\w+|puts you to sleep"),
-    ("attribute", r"\w+-?proof|water[- ]?resistant|unbreakable|indestructible|\w+-safe|(?:dishwasher|oven|microwave|child) safe|non[- ]?toxic|toxin\w*"),
-    ("attribute", r"organic\w*|vegan|natural|sustainab\w+|eco[- ]?friendly|green energy|recycl\w+|biodegradable|"
-     r"renewable|carbon\W+neutral|fair[- ]?trade|hypoallergenic|environment\w*|planet"),
-    ("attribute", r"certif\w+|award\w*|patent\w*|approved|accredited|recogni[sz]ed|licen[sc]ed|official\w*|voted|"
-     r"(?:lab|laboratory)[- ]tested|tested|champion|prize"),
-    ("attribute", r"encrypt\w*|(?:military|bank|medical|professional)[- ]grade|secure|syncs?\b|integrat\w+|"
-     r"artificial intelligence|machine learning"),
-    ("attribute", r"hand[- ]?(?:made|crafted)|(?:solid|genuine|real|pure|made (?:of|from|with)|is) (?:\w+ )?(?:oak|olive|"
-     r"walnut|bamboo|leather|titanium|steel|aluminium|aluminum|brass|copper|silver|gold|cotton|wool|silk|linen|ceramic|"
-     r"cashmere|marble|carbon fib(?:re|er))\b"),
-    ("attribute", r"(?:with|contains?|rich in|full of) (?:\w+ )?(?:chamomile|valerian|ginger|ginseng|honey|vitamins?|"
-     r"protein|collagen|cbd|melatonin|caffeine|sugar)"),
+    (
+        "attribute",
+        r"\w+-?proof|water[- ]?resistant|unbreakable|indestructible|\w+-safe|(?:dishwasher|oven|microwave|child) safe|non[- ]?toxic|toxin\w*",
+    ),
+    (
+        "attribute",
+        r"organic\w*|vegan|natural|sustainab\w+|eco[- ]?friendly|green energy|recycl\w+|biodegradable|"
+        r"renewable|carbon\W+neutral|fair[- ]?trade|hypoallergenic|environment\w*|planet",
+    ),
+    (
+        "attribute",
+        r"certif\w+|award\w*|patent\w*|approved|accredited|recogni[sz]ed|licen[sc]ed|official\w*|voted|"
+        r"(?:lab|laboratory)[- ]tested|tested|champion|prize",
+    ),
+    (
+        "attribute",
+        r"encrypt\w*|(?:military|bank|medical|professional)[- ]grade|secure|syncs?\b|integrat\w+|"
+        r"artificial intelligence|machine learning",
+    ),
+    (
+        "attribute",
+        r"hand[- ]?(?:made|crafted)|(?:solid|genuine|real|pure|made (?:of|from|with)|is) (?:\w+ )?(?:oak|olive|"
+        r"walnut|bamboo|leather|titanium|steel|aluminium|aluminum|brass|copper|silver|gold|cotton|wool|silk|linen|ceramic|"
+        r"cashmere|marble|carbon fib(?:re|er))\b",
+    ),
+    (
+        "attribute",
+        r"(?:with|contains?|rich in|full of) (?:\w+ )?(?:chamomile|valerian|ginger|ginseng|honey|vitamins?|"
+        r"protein|collagen|cbd|melatonin|caffeine|sugar)",
+    ),
     ("attribute", r"unlimited|instant\w*|(?:in|within) (?:minutes|seconds|hours|days|no time)|overnight"),
 )
 COMMON_NAMES = frozenset(
@@ -146,7 +200,5 @@ QUIET = frozenset(
     "simply change mind tell promise stop whenever return send refund refunded cancel still".split()
 )
 """Words that say nothing of their own in a promise."""
-SAYS = (
-    r"(?:says?|said|writes?|wrote|tells?|told|reports?|recalls?|adds?|confirms?|explains?|swears?|laughs|remembers)"
-)
+SAYS = r"(?:says?|said|writes?|wrote|tells?|told|reports?|recalls?|adds?|confirms?|explains?|swears?|laughs|remembers)"
 ENGLISH = Language(WORDS, RULES, COMMON_NAMES, QUIET, re.compile(SAYS), single=frozenset({"single"}))

@@ -76,17 +76,32 @@ RULES: tuple[Rule, ...] = rules(
     ("number", r"(?:o )?dobr(?:o|a|am|ou|ar)|tripl\w+|pela metade|metade d[oa]|menos da metade|em media"),
     ("price", r"gratis|gratuit\w+|de graca|sem custo|por nossa conta|por conta da casa"),
     ("price", r"(?:de|como) brinde|bonus|de presente|leve \w+(?: \w+)? (?:e )?pague|ganha (?:um|uma|ainda)"),
-    ("price", r"desconto\w*|promoc\w+|oferta especial|liquidac\w+|barat\w+|economiz\w+|poup(?:a|e|ar)(?: \w+)? dinheiro"),
+    (
+        "price",
+        r"desconto\w*|promoc\w+|oferta especial|liquidac\w+|barat\w+|economiz\w+|poup(?:a|e|ar)(?: \w+)? dinheiro",
+    ),
     ("price", r"normalmente (?:custa|sai)|vale mais|custa menos"),
     ("quote", rf"(?:noss[oa]s|todos os|todas as|muit[oa]s|milhares de|as|os) (?:\w+ )?{PEOPLE}\b.*\b{PRAISE}"),
     ("quote", rf"{PEOPLE} (?:\w+ ){{0,3}}{PRAISE}"),
-    ("quote", r"★|cinco estrelas|depoimentos?|avaliac\w+|(?:aprovad|recomendad|usad|testad|escolhid|preferid)[oa]s? p(?:or|el[oa]s?)"),
+    (
+        "quote",
+        r"★|cinco estrelas|depoimentos?|avaliac\w+|(?:aprovad|recomendad|usad|testad|escolhid|preferid)[oa]s? p(?:or|el[oa]s?)",
+    ),
     ("name", r"(?:como visto|visto n[ao]|dr\.|dra\.|doutor\w*|universidade|parceir[oa] oficial|preferid[oa] d[aoe])"),
     ("scarcity", r"corra|ultim[oa]s? (?:vagas?|unidades?|chances?|oportunidades?|pecas?|dias?|horas?|lugares)"),
-    ("scarcity", r"resta(?:m)? (?:apenas |so |poucas? |poucos? )?\w+|(?:poucas?|poucos?) (?:unidades|vagas|pecas|lugares)"),
+    (
+        "scarcity",
+        r"resta(?:m)? (?:apenas |so |poucas? |poucos? )?\w+|(?:poucas?|poucos?) (?:unidades|vagas|pecas|lugares)",
+    ),
     ("scarcity", r"vagas? limitad\w+|limitad[oa]s?|esgot\w+|acaband\w+|enquanto durar\w*|no estoque|em stock"),
-    ("scarcity", r"(?:termina|acaba|encerra|expira|valid[oa])\w* (?:\w+ )?(?:hoje|amanha|n?esta semana|meia-noite|domingo|em breve)"),
-    ("scarcity", r"so (?:ate|hoje|n?esta)|somente (?:hoje|n?esta|ate)|apenas hoje|meia[- ]noite|nao perca|nao espere|antes que"),
+    (
+        "scarcity",
+        r"(?:termina|acaba|encerra|expira|valid[oa])\w* (?:\w+ )?(?:hoje|amanha|n?esta semana|meia-noite|domingo|em breve)",
+    ),
+    (
+        "scarcity",
+        r"so (?:ate|hoje|n?esta)|somente (?:hoje|n?esta|ate)|apenas hoje|meia[- ]noite|nao perca|nao espere|antes que",
+    ),
     ("scarcity", r"(?:o )?preco (?:sobe|dobra|aumenta|vai subir)|exclusiv\w+|rar[oa]s?|por tempo"),
     ("guarantee", r"garant\w+"),
     ("guarantee", r"vitalici\w+|para sempre|para a vida toda|pela vida"),
@@ -97,19 +112,49 @@ RULES: tuple[Rule, ...] = rules(
     ("superlative", rf"(?:o|a|os|as) (?:\w+ ){{0,3}}mais \w+(?: \w+)? {SCOPE}"),
     ("superlative", rf"(?:o|a|os|as) (?:melhor|melhores|maior|maiores|unic[oa])(?: \w+){{0,3}} {SCOPE}"),
     ("superlative", r"numero um|numero 1|n\.? ?1|#1|lider(?:es)?|do mundo|mundial"),
-    ("superlative", r"nenhum(?:a)? outr[oa]|sem igual|incomparav\w+|imbativ\w+|inigualav\w+|insuperav\w+|superior(?:es)?|perfeit[oa]s?"),
-    ("superlative", r"(?:mais \w+|melhor|maior) (?:do )?que (?:qualquer|tod[oa]s|as outras|os outros|a concorrencia|nunca)|revolucionari\w+"),
-    ("medical", r"cur(?:a|am|ar|ou)\b|trat(?:a|ar) (?:de |a |o )?\w+|previn\w+|previne|alivi\w+|combat\w+|sar(?:a|ar)\b"),
-    ("medical", r"(?:elimina|acaba com|reduz|diminui) (?:\w+ ){0,3}(?:dor|dores|estresse|stress|ansiedade|insonia|inflamac\w+|inchaco)"),
-    ("medical", r"clinic\w+|cientific\w+|comprovad\w+|medic[oa]s?|dermatolog\w+|estudos?|efeitos? colatera\w+|imunidade|imunologic\w+"),
-    ("medical", r"cancer|eczema|artrite|artrose|ansiedade|insonia|depress\w+|pressao (?:alta|arterial)|dores? (?:nas|no|na|de)"),
-    ("attribute", r"a prova d\W?\w+|impermeav\w+|antifurto|inquebrav\w+|inoxidav\w+|resistente a|micro-?ondas|lava-?loucas?"),
-    ("attribute", r"organic[oa]s?|biologic[oa]s?|vegan[oa]s?|natura(?:l|is)|sustentav\w+|ecologic[oa]s?|biodegradav\w+|recicl\w+|atoxic\w+|toxinas?|"
-     r"hipoalergenic\w+"),
-    ("attribute", r"certific\w+|premiad[oa]s?|premios?|vencedor\w*|patente\w*|homologad\w+|reconhecid[oa]s?|oficia(?:l|is)|testad[oa]s?|laboratorio|"
-     r"campe(?:ao|a)|aprovad[oa]s?"),
+    (
+        "superlative",
+        r"nenhum(?:a)? outr[oa]|sem igual|incomparav\w+|imbativ\w+|inigualav\w+|insuperav\w+|superior(?:es)?|perfeit[oa]s?",
+    ),
+    (
+        "superlative",
+        r"(?:mais \w+|melhor|maior) (?:do )?que (?:qualquer|tod[oa]s|as outras|os outros|a concorrencia|nunca)|revolucionari\w+",
+    ),
+    (
+        "medical",
+        r"cur(?:a|am|ar|ou)\b|trat(?:a|ar) (?:de |a |o )?\w+|previn\w+|previne|alivi\w+|combat\w+|sar(?:a|ar)\b",
+    ),
+    (
+        "medical",
+        r"(?:elimina|acaba com|reduz|diminui) (?:\w+ ){0,3}(?:dor|dores|estresse|stress|ansiedade|insonia|inflamac\w+|inchaco)",
+    ),
+    (
+        "medical",
+        r"clinic\w+|cientific\w+|comprovad\w+|medic[oa]s?|dermatolog\w+|estudos?|efeitos? colatera\w+|imunidade|imunologic\w+",
+    ),
+    (
+        "medical",
+        r"cancer|eczema|artrite|artrose|ansiedade|insonia|depress\w+|pressao (?:alta|arterial)|dores? (?:nas|no|na|de)",
+    ),
+    (
+        "attribute",
+        r"a prova d\W?\w+|impermeav\w+|antifurto|inquebrav\w+|inoxidav\w+|resistente a|micro-?ondas|lava-?loucas?",
+    ),
+    (
+        "attribute",
+        r"organic[oa]s?|biologic[oa]s?|vegan[oa]s?|natura(?:l|is)|sustentav\w+|ecologic[oa]s?|biodegradav\w+|recicl\w+|atoxic\w+|toxinas?|"
+        r"hipoalergenic\w+",
+    ),
+    (
+        "attribute",
+        r"certific\w+|premiad[oa]s?|premios?|vencedor\w*|patente\w*|homologad\w+|reconhecid[oa]s?|oficia(?:l|is)|testad[oa]s?|laboratorio|"
+        r"campe(?:ao|a)|aprovad[oa]s?",
+    ),
     ("attribute", r"criptograf\w+|seguranca de|integr(?:a|am|ad\w+)|sincroniz\w+|inteligencia artificial"),
-    ("attribute", r"artesana(?:l|is)|feit[oa] a mao|couro legitimo|(?:de|em) (?:ouro|prata|titanio|carbono|couro|aco|bambu)\b"),
+    (
+        "attribute",
+        r"artesana(?:l|is)|feit[oa] a mao|couro legitimo|(?:de|em) (?:ouro|prata|titanio|carbono|couro|aco|bambu)\b",
+    ),
     ("attribute", r"ilimitad\w+|instantane\w+|em (?:poucos|alguns|segundos|minutos) ?\w*"),
 )
 COMMON_NAMES = frozenset("deus natal pascoa tv ok sr sra dona seu".split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from lib.control.parameters import Parameters
 from lib.data.limits import Account, Subject
 from lib.http.auth import Caller

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from lib.media.rendering import MediaContext
 from lib.providers.base import ChatRequest
@@ -71,3 +71,8 @@ class Asker:
             known = self.cost_usd is not None and bill.cost_usd is not None
             self.cost_usd = self.cost_usd + bill.cost_usd if known else None
         return "".join(said)
+
+
+def json_format(name: str, schema: dict[str, Any]) -> dict[str, object]:
+    """OpenAI's `response_format` for JSON by this schema, which must suit strict mode."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}

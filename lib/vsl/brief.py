@@ -44,15 +44,29 @@ class Usual(Protocol):
     """What counts where a request says nothing: the runtime parameters."""
 
     @property
-    def voice_id(self) -> str | None: ...
+    def voice_id(self) -> str | None:
+        """Whose voice."""
+        ...
+
     @property
-    def voice_model(self) -> str | None: ...
+    def voice_model(self) -> str | None:
+        """Which model reads."""
+        ...
+
     @property
-    def voice_speed(self) -> float | None: ...
+    def voice_speed(self) -> float | None:
+        """How fast; 1.0 is the voice's own pace."""
+        ...
+
     @property
-    def img_style(self) -> str | None: ...
+    def img_style(self) -> str | None:
+        """How pictures look."""
+        ...
+
     @property
-    def img_model(self) -> str | None: ...
+    def img_model(self) -> str | None:
+        """Which model draws."""
+        ...
 
 
 def _told(text: str) -> str:
@@ -75,10 +89,10 @@ def _paragraphs(text: str) -> str:
 def _web_address(text: str, schemes: frozenset[str]) -> str:
     try:
         parts = urlsplit(text)
-        host = parts.hostname
+        host = parts.hostname if parts.scheme in schemes and parts.username is None and text.isprintable() else None
     except ValueError:
         host = None
-    if host is None or parts.scheme not in schemes or parts.username is not None or not text.isprintable():
+    if host is None:
         raise PydanticCustomError("address", "must be an {schemes} address", {"schemes": " or ".join(sorted(schemes))})
     if _is_private(host):
         raise PydanticCustomError("private_address", "must be a public address")
@@ -292,8 +306,12 @@ def request_hash(request: Mapping[str, Any]) -> str:
 
 
 def _in_words(detail: Mapping[str, Any]) -> str:
-    known = {"extra_forbidden": "unknown field", "missing": "is missing", "model_type": "must be an object"}
-    return known.get(detail["type"], detail["msg"])
+    known: dict[str, str] = {
+        "extra_forbidden": "unknown field",
+        "missing": "is missing",
+        "model_type": "must be an object",
+    }
+    return known.get(detail["type"]) or str(detail["msg"])
 
 
 def _path(steps: Sequence[str | int]) -> str:

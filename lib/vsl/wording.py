@@ -17,6 +17,8 @@ from lib.vsl.beats import Beat, Slot
 SPOKEN_NAME_WORDS = 5
 ENDS = ".!?…"
 MAX_HEADLINE = 42
+TOO_LONG = 1.3
+"""How much longer than planned a slot may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,16 @@ ENGLISH = Wording(
     address="You find it at {address}.",
     headlines={
         "hook": ("{name}",),
-        "problem": ("You know the moment", "Here it is again", "It ought to be simple"),
-        "agitation": ("It won't wait", "Nothing gets better by waiting"),
-        "story": ("Picture the next time", "An ordinary day"),
-        "solution": ("This is {name}", "Meet {name}"),
-        "proof": ("The facts", "Just the facts"),
-        "offer": ("The offer",),
+        "problem": ("You know the moment", "Day after day", "Here it is again"),
+        "agitation": ("Small troubles grow", "Nothing gets better by waiting", "You could go on like this"),
+        "story": ("An ordinary day", "Think of the next time", "Nothing got in the way"),
+        "solution": ("Meet {name}",),
+        "proof": ("The facts", "Just what is so", "Take the facts"),
+        "offer": ("{offer}",),
         "guarantee": ("Our promise",),
         "cta": ("{cta}",),
     },
-    alt="Illustration for {product}: {headline}",
+    alt="Illustration for {product}",
 )
 
 PORTUGUESE = Wording(
@@ -227,16 +229,16 @@ PORTUGUESE = Wording(
     address="Você encontra em {address}.",
     headlines={
         "hook": ("{name}",),
-        "problem": ("Você conhece esse momento", "Aqui está de novo", "Era para ser simples"),
-        "agitation": ("Esperar não melhora nada",),
-        "story": ("Pense na próxima vez", "Um dia comum"),
+        "problem": ("Você conhece esse momento", "Dia após dia", "Aqui está de novo"),
+        "agitation": ("Problema pequeno cresce", "Esperar não melhora nada", "Dá para continuar assim?"),
+        "story": ("Um dia comum", "Pense na próxima vez", "Nada atrapalhou"),
         "solution": ("Conheça: {name}",),
         "proof": ("Os fatos",),
-        "offer": ("A oferta",),
+        "offer": ("{offer}",),
         "guarantee": ("A nossa promessa",),
         "cta": ("{cta}",),
     },
-    alt="Ilustração para {product}: {headline}",
+    alt="Ilustração para {product}",
 )
 WORDINGS: Mapping[str, Wording] = {"en": ENGLISH, "pt": PORTUGUESE}
 
@@ -282,12 +284,15 @@ def illustration(request: Mapping[str, Any], headline_: str) -> str:
     """A picture's alternative text where nobody described it."""
     wording = WORDINGS.get(request["language"].partition("-")[0], ENGLISH)
     name = _names(request)["name"]
-    return wording.alt.format(product=name, headline=headline_) if name else headline_
+    if not name:
+        return headline_
+    alt = wording.alt.format(product=name)
+    return alt if name in headline_ else f"{alt}: {headline_}"
 
 
 def short_name(product: str) -> str:
     """The product without what is said about it after a comma: "Habla, a course of Spanish" is Habla."""
-    name = re.split(r"[,:;(–—]| - ", product)[0].strip() or product
+    name = re.split(r"[,:;(\u2013\u2014]| - ", product)[0].strip() or product
     words = name.split()
     return name if len(words) <= SPOKEN_NAME_WORDS else " ".join(words[:SPOKEN_NAME_WORDS])
 
@@ -322,8 +327,8 @@ def _from_brief(beat: Beat, request: Mapping[str, Any], names: Mapping[str, str]
             is_short = "guarantee" not in request.get("beats", ()) and request["guarantee"] is not None
             return _filled([wording.promise], names) if is_short else []
         case "cta":
-            url = (request["cta"] or {}).get("url")
-            host = urlsplit(url).hostname if url else None
+            url: str = request["cta"]["url"] or "" if request["cta"] else ""
+            host = urlsplit(url).hostname
             return [wording.address.format(address=host.removeprefix("www."))] if host else []
         case _:
             return []
@@ -350,7 +355,7 @@ def _fitting(needed: Sequence[str], more: Sequence[str], words: int) -> str:
     """What is needed, and of the rest as many sentences as there is time for; the first one always."""
     said = list(needed)
     for each in more:
-        if said and len(" ".join([*said, each]).split()) > words * 1.15:
+        if said and len(" ".join([*said, each]).split()) > words * TOO_LONG:
             break
         said.append(each)
     return " ".join(said)

@@ -22,12 +22,16 @@ SMALL = 12
 """A number in words up to this, without a unit, is a way of speaking (two hands, one more chapter)."""
 MONEY = frozenset(SYMBOLS.values()) - {"percent"}
 QUOTED = re.compile(r"[\"“”«](?P<words>[^\"“”«»]{3,}?)[\"“”»]")
-CAPITAL = re.compile(r"[^\W\d_][\w’'.&-]*\w|[^\W\d_]")
+CAPITAL = re.compile(r"[^\W\d_][\w\u2019'.&-]*\w|[^\W\d_]")
 SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[\"”»')\]]*|\n|$)|[.!?…]+")
 TITLE = 0.6
 """Share of words with a capital from which on a text without an end is a title."""
+OPENS = ':"\u201c\u00ab(\u2013\u2014-'
+"""After these a word has a capital as at a sentence's beginning."""
 SHORT = 3
 """Words of a quotation that quotes nobody."""
+ENOUGH = 2
+"""Words in common from which on a text speaks of a fact without numbers."""
 IS_QUOTED, IS_TOLD, MOST_UNKNOWN = 0.8, 0.6, 1
 
 
@@ -146,8 +150,8 @@ class Grounds:
             return  # a title in capitals says nothing of its words
         for found in found_words:
             word, before = found[0], sentence[: found.start()].rstrip()
-            begins = not before or before[-1] in ':"“«(–—-'
-            bare = plain(word.split("’")[0].split("'")[0])
+            begins = not before or before[-1] in OPENS
+            bare = plain(re.split("[\u2019']", word)[0])
             is_known = bare in self.words or bare in self.language.names or stem(bare) in self.stems
             is_initials = len(word) > 1 and word.isupper()
             if word[0].isupper() and not is_known and (not begins or is_initials):
@@ -162,12 +166,12 @@ class Fact:
     quantities: frozenset[Quantity]
 
     def is_told_by(self, words: frozenset[str], counted: set[Quantity]) -> bool:
-        """Whether a text of these words and quantities makes use of it."""
+        """Whether a text of these words and quantities makes use of it: of its numbers, where it has any."""
         shared = len(self.words & words)
-        has_number = any(
-            mine.value == theirs.value and mine.kind == theirs.kind for mine in self.quantities for theirs in counted
-        )
-        return (has_number and shared >= 1) or (shared >= 2 and shared >= len(self.words) / 2)  # noqa: PLR2004
+        mine = {(each.kind, each.value) for each in self.quantities if each.value > 1 or each.in_digits}
+        if mine:
+            return shared > 0 and not mine.isdisjoint((each.kind, each.value) for each in counted)
+        return shared >= min(ENOUGH, len(self.words)) and shared >= len(self.words) / 2
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -180,7 +184,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
 
 
 def _plain(text: str) -> str:
-    return plain(text.replace("’", "'"))
+    return plain(text.replace("\u2019", "'"))
 
 
 def _content(text: str) -> frozenset[str]:

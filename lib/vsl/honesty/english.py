@@ -11,8 +11,8 @@ from lib.vsl.honesty.quantities import Unit, Words
 SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
 def _unit(kind: str, factor: str, names: str) -> dict[str, Unit]:
@@ -44,10 +44,11 @@ UNITS: dict[str, Unit] = {
     **_unit("eur", "1", "euro euros eur"),
     **_unit("gbp", "1", "quid gbp"),
 }
+FILLERS = "a an of the full whole long entire more other"
 WORDS = Words(
     counted={
-        **{word: value for value, word in enumerate(SMALL)},
-        **{word: 10 * value for value, word in enumerate(TENS, 2)},
+        **{word: value for value, word in enumerate(SMALL.split())},
+        **{word: 10 * value for value, word in enumerate(TENS.split(), 2)},
         "dozen": 12,
     },
     scales={"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000},
@@ -55,7 +56,7 @@ WORDS = Words(
     thousands=",",
     units=UNITS,
     halves=frozenset({"half"}),
-    fillers=frozenset("a an of the full whole long entire more other".split()),
+    fillers=frozenset(FILLERS.split()),
 )
 
 PEOPLE = (
@@ -79,7 +80,10 @@ RULES: tuple[Rule, ...] = rules(
     ("number", r"on average"),
     (
         "price",
-        r"(?<!-)(?<!feel )(?<!hands )free(?! (?:of|from|yourself|your|time|to|up|hand))|at no (?:extra )?(?:cost|charge)|on us",
+        (
+            r"(?<!-)(?<!feel )(?<!hands )free(?! (?:of|from|yourself|your|time|to|up|hand))|"
+            r"at no (?:extra )?(?:cost|charge)|on us"
+        ),
     ),
     ("price", r"as a gift|bonus|get one|for nothing"),
     ("price", r"(?:on sale|discount(?:ed|s)?|half price|bargain|cheap(?:er|est)?|%? off your|introductory price)"),
@@ -106,14 +110,18 @@ RULES: tuple[Rule, ...] = rules(
     ("scarcity", r"running out|run(?:s)? out (?:soon|fast)|while (?:stocks?|supplies|it|they) lasts?|limited"),
     (
         "scarcity",
-        r"(?:ends?|closes?|expires?|disappears?|stops) (?:on |this |at |in |by )?"
-        r"(?:tonight|today|tomorrow|soon|midnight|week|month|weekend|\w+day)",
+        (
+            r"(?:ends?|closes?|expires?|disappears?|stops) (?:on |this |at |in |by )?"
+            r"(?:tonight|today|tomorrow|soon|midnight|week|month|weekend|\w+day)"
+        ),
     ),
     ("scarcity", r"today only|only (?:today|tonight|this week|for \w+ (?:hours|days))|until midnight|for a limited"),
     (
         "scarcity",
-        r"price (?:rises|goes up|will rise|doubles|increases)|before (?:the price|it's too late|it is too late|"
-        r"they're gone|it's gone|they are gone|winter|summer|christmas)",
+        (
+            r"price (?:rises|goes up|will rise|doubles|increases)|before (?:the price|it's too late|it is too late|"
+            r"they're gone|it's gone|they are gone|winter|summer|christmas)"
+        ),
     ),
     ("scarcity", r"in the next \w+ (?:minutes|hours)|exclusive(?:ly)?|rare|once in a lifetime|won't last|we only make"),
     ("guarantee", r"guarante\w*"),
@@ -124,32 +132,45 @@ RULES: tuple[Rule, ...] = rules(
     ("guarantee", r"cancel\w*|or it is on us|or it's on us"),
     (
         "superlative",
-        rf"(?:the|our|your|world's) (?:very )?{MOST}(?:[- ]\w+){{0,4}} (?:in|on|ever|you can|you'll ever|money|"
-        r"available|around|out there|of (?:all|its|the)|that (?:money|exists)|there is|we have|possible)",
+        (
+            rf"(?:the|our|your|world's) (?:very )?{MOST}(?:[- ]\w+){{0,4}} (?:in|on|ever|you can|you'll ever|money|"
+            r"available|around|out there|of (?:all|its|the)|that (?:money|exists)|there is|we have|possible)"
+        ),
     ),
     ("superlative", rf"(?:is|are|be) (?:simply |by far |still |also )?(?:the|our) {MOST}"),
     ("superlative", rf"(?:the|simply the) {MOST} (?:way|method|choice|solution|product|deal|price)"),
     ("superlative", r"number one|number 1|no\. ?1|#1|# 1|world's|in the world|on earth|on the market|second to none"),
     (
         "superlative",
-        r"nothing (?:else )?(?:comes close|compares|beats)|no(?:ne| other| one else)\b.*\b(?:as|like|comes?|"
-        r"so|does|can)|comes close",
+        (
+            r"nothing (?:else )?(?:comes close|compares|beats)|no(?:ne| other| one else)\b.*\b(?:as|like|comes?|"
+            r"so|does|can)|comes close"
+        ),
     ),
     (
         "superlative",
-        r"(?:\w+er|more \w+|less \w+|superior) (?:than|to) (?:any|every|all|other|the (?:competition|rest|"
-        r"others|market)|anything|everything|ever|our rivals)",
+        (
+            r"(?:\w+er|more \w+|less \w+|superior) (?:than|to) (?:any|every|all|other|the (?:competition|rest|"
+            r"others|market)|anything|everything|ever|our rivals)"
+        ),
     ),
     (
         "superlative",
-        r"unrivall?ed|unbeat\w+|unmatched|unparallel\w+|unique|leading|ultimate|perfect|world[- ]class|"
-        r"revolutionary|breakthrough|best[- ]selling|bestselling|favou?rite (?:\w+ )?(?:app|brand|of)|the only \w+ (?:you|that)",
+        (
+            r"unrivall?ed|unbeat\w+|unmatched|unparallel\w+|unique|leading|ultimate|perfect|world[- ]class|"
+            r"revolutionary|breakthrough|best[- ]selling|bestselling|favou?rite (?:\w+ )?(?:app|brand|of)|"
+            r"the only \w+ (?:you|that)"
+        ),
     ),
     (
         "medical",
-        r"(?:cures?|heals?|treats?|relieves?|prevents?|soothes?|fights?|reduces?|lowers?|boosts?|improves?|eases?|"
-        r"calms?) (?:\w+ ){0,3}(?:pain|ache|aches|joints?|stress|anxiety|depression|insomnia|cancer|arthritis|eczema|"
-        r"dementia|immune|blood|pressure|nervous|sleep|inflammation|disease|illness|symptoms|skin|headaches?|migraines?)",
+        (
+            r"(?:cures?|heals?|treats?|relieves?|prevents?|soothes?|fights?|reduces?|lowers?|boosts?|improves?|eases?|"
+            r"calms?) (?:\w+ ){0,3}(?:pain|ache|aches|joints?|stress|anxiety|depression|insomnia|cancer|"
+            r"arthritis|eczema|"
+            r"dementia|immune|blood|pressure|nervous|sleep|inflammation|disease|illness|symptoms|skin|"
+            r"headaches?|migraines?)"
+        ),
     ),
     ("medical", r"\bcur(?:es?|ed|ing)\b|\bheals?\b|clinical\w*|scientific\w*|proven|medical\w*|therap\w+|side effects"),
     (
@@ -159,46 +180,67 @@ RULES: tuple[Rule, ...] = rules(
     ("medical", r"arthritis|dysplasia|dementia|insomnia|anxiety|blood pressure|inflammat\w+|puts you to sleep"),
     (
         "attribute",
-        r"\w+-?proof|water[- ]?resistant|unbreakable|indestructible|\w+-safe|(?:dishwasher|oven|microwave|child) safe|non[- ]?toxic|toxin\w*",
+        (
+            r"\w+-?proof|water[- ]?resistant|unbreakable|indestructible|\w+-safe|(?:dishwasher|oven|"
+            r"microwave|child) safe|non[- ]?toxic|toxin\w*"
+        ),
     ),
     (
         "attribute",
-        r"organic\w*|vegan|natural|sustainab\w+|eco[- ]?friendly|green energy|recycl\w+|biodegradable|"
-        r"renewable|carbon\W+neutral|fair[- ]?trade|hypoallergenic|environment\w*|planet",
+        (
+            r"organic\w*|vegan|natural|sustainab\w+|eco[- ]?friendly|green energy|recycl\w+|biodegradable|"
+            r"renewable|carbon\W+neutral|fair[- ]?trade|hypoallergenic|environment\w*|planet"
+        ),
     ),
     (
         "attribute",
-        r"certif\w+|award\w*|patent\w*|approved|accredited|recogni[sz]ed|licen[sc]ed|official\w*|voted|"
-        r"(?:lab|laboratory)[- ]tested|tested|champion|prize",
+        (
+            r"certif\w+|award\w*|patent\w*|approved|accredited|recogni[sz]ed|licen[sc]ed|official\w*|voted|"
+            r"(?:lab|laboratory)[- ]tested|tested|champion|prize"
+        ),
     ),
     (
         "attribute",
-        r"encrypt\w*|(?:military|bank|medical|professional)[- ]grade|secure|syncs?\b|integrat\w+|"
-        r"artificial intelligence|machine learning",
+        (
+            r"encrypt\w*|(?:military|bank|medical|professional)[- ]grade|secure|syncs?\b|integrat\w+|"
+            r"artificial intelligence|machine learning"
+        ),
     ),
     (
         "attribute",
-        r"hand[- ]?(?:made|crafted)|(?:solid|genuine|real|pure|made (?:of|from|with)|is) (?:\w+ )?(?:oak|olive|"
-        r"walnut|bamboo|leather|titanium|steel|aluminium|aluminum|brass|copper|silver|gold|cotton|wool|silk|linen|ceramic|"
-        r"cashmere|marble|carbon fib(?:re|er))\b",
+        (
+            r"hand[- ]?(?:made|crafted)|(?:solid|genuine|real|pure|made (?:of|from|with)|is) (?:\w+ )?(?:oak|olive|"
+            r"walnut|bamboo|leather|titanium|steel|aluminium|aluminum|brass|copper|silver|gold|cotton|wool|"
+            r"silk|linen|ceramic|"
+            r"cashmere|marble|carbon fib(?:re|er))\b"
+        ),
     ),
     (
         "attribute",
-        r"(?:with|contains?|rich in|full of) (?:\w+ )?(?:chamomile|valerian|ginger|ginseng|honey|vitamins?|"
-        r"protein|collagen|cbd|melatonin|caffeine|sugar)",
+        (
+            r"(?:with|contains?|rich in|full of) (?:\w+ )?(?:chamomile|valerian|ginger|ginseng|honey|vitamins?|"
+            r"protein|collagen|cbd|melatonin|caffeine|sugar)"
+        ),
     ),
     ("attribute", r"unlimited|instant\w*|(?:in|within) (?:minutes|seconds|hours|days|no time)|overnight"),
 )
-COMMON_NAMES = frozenset(
+COMMON_NAMES = (
     "i i'm i'd i'll i've ok tv a.m p.m am pm mr mrs monday tuesday wednesday thursday friday saturday sunday january "
-    "february march april may june july august september october november december christmas easter god".split()
+    "february march april may june july august september october november december christmas easter god"
 )
-QUIET = frozenset(
+QUIET = (
     "that this with have your you're from they them then than when what will would could should there here just like "
     "love into onto over back money after before some more only even very also does doesn't don't want each every "
     "it's its isn't aren't won't suit suits right reason give gives get gets keep make whole full please happy price "
-    "simply change mind tell promise stop whenever return send refund refunded cancel still".split()
+    "simply change mind tell promise stop whenever return send refund refunded cancel still"
 )
 """Words that say nothing of their own in a promise."""
 SAYS = r"(?:says?|said|writes?|wrote|tells?|told|reports?|recalls?|adds?|confirms?|explains?|swears?|laughs|remembers)"
-ENGLISH = Language(WORDS, RULES, COMMON_NAMES, QUIET, re.compile(SAYS), single=frozenset({"single"}))
+ENGLISH = Language(
+    WORDS,
+    RULES,
+    frozenset(COMMON_NAMES.split()),
+    frozenset(QUIET.split()),
+    re.compile(SAYS),
+    single=frozenset({"single"}),
+)

@@ -11,9 +11,9 @@ from lib.vsl.honesty.quantities import Unit, Words
 SMALL = (
     "zero um dois tres quatro cinco seis sete oito nove dez onze doze treze catorze quinze dezesseis dezessete dezoito "
     "dezenove"
-).split()
-TENS = "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa".split()
-HUNDREDS = "duzentos trezentos quatrocentos quinhentos seiscentos setecentos oitocentos novecentos".split()
+)
+TENS = "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa"
+HUNDREDS = "duzentos trezentos quatrocentos quinhentos seiscentos setecentos oitocentos novecentos"
 
 
 def _unit(kind: str, factor: str, names: str) -> dict[str, Unit]:
@@ -42,21 +42,29 @@ UNITS: dict[str, Unit] = {
     **_unit("eur", "1", "euro euros eur"),
     **_unit("usd", "1", "dolar dolares usd"),
 }
+FILLERS = "o a os as de do da dos das ate mais outros outras"
 WORDS = Words(
     counted={
-        **{word: value for value, word in enumerate(SMALL)},
-        **{word: 10 * value for value, word in enumerate(TENS, 2)},
-        **{word: 100 * value for value, word in enumerate(HUNDREDS, 2)},
-        **{word[:-2] + "as": 100 * value for value, word in enumerate(HUNDREDS, 2)},
-        **{"uma": 1, "duas": 2, "quatorze": 14, "dezasseis": 16, "dezassete": 17, "dezanove": 19, "duzia": 12},
-        **{"cento": 100, "cem": 100},
+        **{word: value for value, word in enumerate(SMALL.split())},
+        **{word: 10 * value for value, word in enumerate(TENS.split(), 2)},
+        **{word: 100 * value for value, word in enumerate(HUNDREDS.split(), 2)},
+        **{word[:-2] + "as": 100 * value for value, word in enumerate(HUNDREDS.split(), 2)},
+        "uma": 1,
+        "duas": 2,
+        "quatorze": 14,
+        "dezasseis": 16,
+        "dezassete": 17,
+        "dezanove": 19,
+        "duzia": 12,
+        "cento": 100,
+        "cem": 100,
     },
     scales={"mil": 1000, "milhao": 1_000_000, "milhoes": 1_000_000, "bilhao": 10**9, "bilhoes": 10**9},
     joins=frozenset({"e"}),
     thousands=".",
     units=UNITS,
     halves=frozenset({"meia", "meio"}),
-    fillers=frozenset("o a os as de do da dos das ate mais outros outras".split()),
+    fillers=frozenset(FILLERS.split()),
 )
 PEOPLE = (
     r"(?:clientes?|alunos?|alunas?|usuari[oa]s?|utilizador(?:es)?|assinantes?|familias|consumidor(?:es|as)?|viajantes|"
@@ -68,7 +76,10 @@ PRAISE = (
     r"nao (?:voltam?|largam?|trocam?)|ja (?:trocaram|escolheram|aprovaram|usam|compraram)|dizem|diz|repetem|preferem|"
     r"contam|garantem|voltam)"
 )
-SCOPE = r"(?:d[oae]s? (?:mundo|brasil|portugal|pais|mercado|europa|nordeste|sul|mundial|planeta|que)|que existe|ja \w+|do que)"
+SCOPE = (
+    r"(?:d[oae]s? (?:mundo|brasil|portugal|pais|mercado|europa|nordeste|sul|mundial|planeta|que)|que existe|"
+    r"ja \w+|do que)"
+)
 RULES: tuple[Rule, ...] = rules(
     ("number", r"(?:centenas|milhares|milhoes|dezenas) de|mais de mil"),
     ("number", r"(?:dois|duas|tres|quatro|cinco|seis|sete|oito|nove|\d+) (?:em|de) cada \w+|\w+ por cento"),
@@ -85,7 +96,10 @@ RULES: tuple[Rule, ...] = rules(
     ("quote", rf"{PEOPLE} (?:\w+ ){{0,3}}{PRAISE}"),
     (
         "quote",
-        r"★|cinco estrelas|depoimentos?|avaliac\w+|(?:aprovad|recomendad|usad|testad|escolhid|preferid)[oa]s? p(?:or|el[oa]s?)",
+        (
+            r"★|cinco estrelas|depoimentos?|avaliac\w+|(?:aprovad|recomendad|usad|testad|escolhid|"
+            r"preferid)[oa]s? p(?:or|el[oa]s?)"
+        ),
     ),
     ("name", r"(?:como visto|visto n[ao]|dr\.|dra\.|doutor\w*|universidade|parceir[oa] oficial|preferid[oa] d[aoe])"),
     ("scarcity", r"corra|ultim[oa]s? (?:vagas?|unidades?|chances?|oportunidades?|pecas?|dias?|horas?|lugares)"),
@@ -96,7 +110,10 @@ RULES: tuple[Rule, ...] = rules(
     ("scarcity", r"vagas? limitad\w+|limitad[oa]s?|esgot\w+|acaband\w+|enquanto durar\w*|no estoque|em stock"),
     (
         "scarcity",
-        r"(?:termina|acaba|encerra|expira|valid[oa])\w* (?:\w+ )?(?:hoje|amanha|n?esta semana|meia-noite|domingo|em breve)",
+        (
+            r"(?:termina|acaba|encerra|expira|valid[oa])\w* (?:\w+ )?(?:hoje|amanha|n?esta semana|meia-noite|"
+            r"domingo|em breve)"
+        ),
     ),
     (
         "scarcity",
@@ -114,11 +131,17 @@ RULES: tuple[Rule, ...] = rules(
     ("superlative", r"numero um|numero 1|n\.? ?1|#1|lider(?:es)?|do mundo|mundial"),
     (
         "superlative",
-        r"nenhum(?:a)? outr[oa]|sem igual|incomparav\w+|imbativ\w+|inigualav\w+|insuperav\w+|superior(?:es)?|perfeit[oa]s?",
+        (
+            r"nenhum(?:a)? outr[oa]|sem igual|incomparav\w+|imbativ\w+|inigualav\w+|insuperav\w+|"
+            r"superior(?:es)?|perfeit[oa]s?"
+        ),
     ),
     (
         "superlative",
-        r"(?:mais \w+|melhor|maior) (?:do )?que (?:qualquer|tod[oa]s|as outras|os outros|a concorrencia|nunca)|revolucionari\w+",
+        (
+            r"(?:mais \w+|melhor|maior) (?:do )?que (?:qualquer|tod[oa]s|as outras|os outros|a concorrencia|"
+            r"nunca)|revolucionari\w+"
+        ),
     ),
     (
         "medical",
@@ -126,11 +149,17 @@ RULES: tuple[Rule, ...] = rules(
     ),
     (
         "medical",
-        r"(?:elimina|acaba com|reduz|diminui) (?:\w+ ){0,3}(?:dor|dores|estresse|stress|ansiedade|insonia|inflamac\w+|inchaco)",
+        (
+            r"(?:elimina|acaba com|reduz|diminui) (?:\w+ ){0,3}(?:dor|dores|estresse|stress|ansiedade|"
+            r"insonia|inflamac\w+|inchaco)"
+        ),
     ),
     (
         "medical",
-        r"clinic\w+|cientific\w+|comprovad\w+|medic[oa]s?|dermatolog\w+|estudos?|efeitos? colatera\w+|imunidade|imunologic\w+",
+        (
+            r"clinic\w+|cientific\w+|comprovad\w+|medic[oa]s?|dermatolog\w+|estudos?|efeitos? colatera\w+|"
+            r"imunidade|imunologic\w+"
+        ),
     ),
     (
         "medical",
@@ -142,13 +171,19 @@ RULES: tuple[Rule, ...] = rules(
     ),
     (
         "attribute",
-        r"organic[oa]s?|biologic[oa]s?|vegan[oa]s?|natura(?:l|is)|sustentav\w+|ecologic[oa]s?|biodegradav\w+|recicl\w+|atoxic\w+|toxinas?|"
-        r"hipoalergenic\w+",
+        (
+            r"organic[oa]s?|biologic[oa]s?|vegan[oa]s?|natura(?:l|is)|sustentav\w+|ecologic[oa]s?|"
+            r"biodegradav\w+|recicl\w+|atoxic\w+|toxinas?|"
+            r"hipoalergenic\w+"
+        ),
     ),
     (
         "attribute",
-        r"certific\w+|premiad[oa]s?|premios?|vencedor\w*|patente\w*|homologad\w+|reconhecid[oa]s?|oficia(?:l|is)|testad[oa]s?|laboratorio|"
-        r"campe(?:ao|a)|aprovad[oa]s?",
+        (
+            r"certific\w+|premiad[oa]s?|premios?|vencedor\w*|patente\w*|homologad\w+|reconhecid[oa]s?|"
+            r"oficia(?:l|is)|testad[oa]s?|laboratorio|"
+            r"campe(?:ao|a)|aprovad[oa]s?"
+        ),
     ),
     ("attribute", r"criptograf\w+|seguranca de|integr(?:a|am|ad\w+)|sincroniz\w+|inteligencia artificial"),
     (
@@ -157,14 +192,14 @@ RULES: tuple[Rule, ...] = rules(
     ),
     ("attribute", r"ilimitad\w+|instantane\w+|em (?:poucos|alguns|segundos|minutos) ?\w*"),
 )
-COMMON_NAMES = frozenset("deus natal pascoa tv ok sr sra dona seu".split())
-QUIET = frozenset(
+COMMON_NAMES = "deus natal pascoa tv ok sr sra dona seu"
+QUIET = (
     "esse essa este esta isso isto para pelo pela como quando quem onde voce voces gostar gostou nao mais muito tudo "
     "seja sejam caso qualquer gente nosso nossa nossos nossas dinheiro valor volta devolvemos devolve reembolso troca "
-    "trocamos inteiro toda todo ainda tambem entao depois antes dentro ate entre sobre seu sua seus suas".split()
+    "trocamos inteiro toda todo ainda tambem entao depois antes dentro ate entre sobre seu sua seus suas"
 )
 SAYS = re.compile(
     r"(?:diz|disse|conta|contou|afirma|afirmou|relata|relatou|escreve|escreveu|comenta|comemora|garante|lembra|explica|"
     r"confirma|resume)"
 )
-PORTUGUESE = Language(WORDS, RULES, COMMON_NAMES, QUIET, SAYS, single=frozenset())
+PORTUGUESE = Language(WORDS, RULES, frozenset(COMMON_NAMES.split()), frozenset(QUIET.split()), SAYS, single=frozenset())

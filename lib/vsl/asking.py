@@ -68,8 +68,8 @@ class Asker:
             bill = await self._recorder.record(subject, answer.attempts)
             purchase.spent_microusd = bill.cost_microusd
             self.served_by = answer.serving.candidate
-            known = self.cost_usd is not None and bill.cost_usd is not None
-            self.cost_usd = self.cost_usd + bill.cost_usd if known else None
+            so_far, more = self.cost_usd, bill.cost_usd
+            self.cost_usd = None if so_far is None or more is None else so_far + more
         return "".join(said)
 
 

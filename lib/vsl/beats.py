@@ -26,7 +26,15 @@ SHORT_S = 90
 """Up to here a letter is an advert, and has fewer beats; its guarantee is told with the offer."""
 SHORT_BEATS: frozenset[Beat] = frozenset({"hook", "problem", "solution", "proof", "offer", "cta"})
 BY_WEIGHT: tuple[Beat, ...] = (
-    *("hook", "solution", "cta", "problem", "offer", "proof", "guarantee", "agitation", "story"),
+    "hook",
+    "solution",
+    "cta",
+    "problem",
+    "offer",
+    "proof",
+    "guarantee",
+    "agitation",
+    "story",
 )
 """Which beats are kept where there are fewer frames, the weightiest first."""
 WORDS_PER_MINUTE = {"en": 150, "pt": 140}
@@ -56,14 +64,14 @@ def beats(
     so many `words`, no more frames are made than have something to say.
     """
     usual = SHORT_BEATS if duration_s <= SHORT_S else frozenset(BEATS)
-    there = [beat for beat in BY_WEIGHT if beat in usual and beat not in without]
+    there: list[Beat] = [beat for beat in BY_WEIGHT if beat in usual and beat not in without]
     most = len(there) if count is None else count
     if words is not None and count is None:
         most = max(1, min(most, words // LEAST_WORDS))
-    kept = there[:most]
-    frames = dict.fromkeys(kept, 1)
+    kept: list[Beat] = there[:most]
+    frames: dict[Beat, int] = {beat: 1 for beat in kept}  # noqa: C420 - fromkeys forgets that these are beats
     while sum(frames.values()) < most:
-        longest = max(kept, key=lambda beat: SHARES[beat] / frames[beat])
+        _, longest = max((SHARES[beat] / frames[beat], beat) for beat in kept)
         frames[longest] += 1
     return tuple(beat for beat in BEATS for _ in range(frames.get(beat, 0)))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -88,7 +87,10 @@ async def drafted(request: Mapping[str, Any], wanted: Sequence[Slot], ask: Ask) 
 
 
 async def _checked(request: Mapping[str, Any], wanted: Sequence[Slot], draft: _Draft, ask: Ask) -> Script:
-    """The draft without what the brief does not say."""
+    """The draft without what the brief does not say.
+
+    A beat of which nothing is left is said in our own wording; a frame of one that has others is left out.
+    """
     grounds = grounds_of(request)
     narrations = [_tidy(frame.narration) for frame in draft.frames]
     bad = {place: found for place, text in enumerate(narrations) if (found := grounds.findings(text))}
@@ -97,13 +99,21 @@ async def _checked(request: Mapping[str, Any], wanted: Sequence[Slot], draft: _D
         for place, text in (await _again(request, wanted, narrations, bad, ask)).items():
             narrations[place] = text
     spare = template(request, wanted)
-    frames = tuple(
-        _frame(request, slot, frame, text, grounds, usual)
-        for slot, frame, text, usual in zip(wanted, draft.frames, narrations, spare.frames, strict=True)
-    )
+    made = [
+        _frame(request, slot, frame, text, grounds)
+        for slot, frame, text in zip(wanted, draft.frames, narrations, strict=True)
+    ]
+    written = {frame.beat for frame in made if frame is not None}
+    frames: list[Frame] = []
+    for slot, frame in zip(wanted, made, strict=True):
+        if frame is not None:
+            frames.append(frame)
+        elif slot.beat not in written:
+            written.add(slot.beat)
+            frames += [each for each in spare.frames if each.beat == slot.beat]
     title = _tidy(draft.title).rstrip(".")
     is_fine = title and len(title) <= MAX_TITLE and not grounds.findings(title)
-    return Script(title if is_fine else spare.title, frames)
+    return Script(title if is_fine else spare.title, tuple(frames))
 
 
 async def _again(
@@ -156,12 +166,12 @@ async def _again(
 
 
 def _frame(
-    request: Mapping[str, Any], slot: Slot, draft: _DraftFrame, narration: str, grounds: Grounds, usual: Frame
-) -> Frame:
-    """One frame without what the brief does not say; `usual` is what stands in where nothing is left."""
+    request: Mapping[str, Any], slot: Slot, draft: _DraftFrame, narration: str, grounds: Grounds
+) -> Frame | None:
+    """One frame without what the brief does not say; None where nothing is left."""
     said = _honest(narration, slot, grounds)
     if said is None:
-        return usual
+        return None
     on_screen = shortened(_tidy(draft.on_screen))
     if not on_screen or grounds.findings(on_screen):
         on_screen = shortened(said)
@@ -172,15 +182,7 @@ def _frame(
     if scene is None or not alt or grounds.findings(alt):
         alt = illustration(request, on_screen)
     prompt = image_prompt(slot.beat, request, scene)
-    return replace(
-        usual,
-        narration=said,
-        on_screen=on_screen,
-        image_prompt=prompt,
-        alt=alt,
-        claims=grounds.claims(said),
-        source="model",
-    )
+    return Frame(slot.beat, said, on_screen, prompt, alt, grounds.claims(said), "model")
 
 
 def _honest(narration: str, slot: Slot, grounds: Grounds) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from lib.vsl.beats import Beat, placed
 from lib.vsl.brief import MAX_FRAMES, WRITTEN_IN
 from lib.vsl.honesty import Grounds, sentences
-from lib.vsl.screenplay import MAX_TITLE, Frame, Script, grounds_of
+from lib.vsl.screenplay import MAX_TITLE, Frame, Script, grounds_of, parts_of
 from lib.vsl.storyboard import image_prompt
 from lib.vsl.wording import illustration, short_name, shortened
 
@@ -50,19 +50,8 @@ def _parts(text: str, request: Mapping[str, Any]) -> list[str]:
 
     Blocks of lines are frames of their own where nobody says how many there are to be.
     """
-    said = sentences(text)
     lines = text.splitlines()
-    total = len(text.split())
     if request["frames"] is None and 1 < len(lines) <= MAX_FRAMES:
         return lines
-    count = min(request["frames"] or max(1, round(total / WORDS_PER_FRAME)), len(said), MAX_FRAMES)
-    parts: list[list[str]] = [[]]
-    spoken = 0
-    for place, each in enumerate(said):
-        left, needed = len(said) - place, count - len(parts)
-        is_due = spoken >= total * len(parts) / count
-        if parts[-1] and needed and (left <= needed or is_due):
-            parts.append([])
-        parts[-1].append(each)
-        spoken += len(each.split())
-    return [" ".join(part) for part in parts]
+    count: int = request["frames"] or round(len(text.split()) / WORDS_PER_FRAME)
+    return parts_of(sentences(text), min(count, MAX_FRAMES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,3 +63,18 @@ def grounds_of(request: Mapping[str, Any], language: str | None = None) -> Groun
     ]
     facts = {fact["id"]: fact["text"] for fact in request["facts"]}
     return Grounds(language or request["language"], facts, [text for text in others if text])
+
+
+def parts_of(said: Sequence[str], count: int) -> list[str]:
+    """Sentences in so many parts, as even as whole sentences allow; in fewer where there are fewer sentences."""
+    count = max(min(count, len(said)), 1)
+    total = sum(len(each.split()) for each in said)
+    parts: list[list[str]] = [[]]
+    spoken = 0
+    for place, each in enumerate(said):
+        left, needed = len(said) - place, count - len(parts)
+        if parts[-1] and needed and (left <= needed or spoken >= total * len(parts) / count):
+            parts.append([])
+        parts[-1].append(each)
+        spoken += len(each.split())
+    return [" ".join(part) for part in parts]

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lib.errors import AppError, LimitReached
 from lib.providers.base import ChatRequest
 from lib.vsl.asking import Ask, json_format
-from lib.vsl.beats import Slot
+from lib.vsl.beats import BEATS, Beat, Slot
 from lib.vsl.honesty import sentences
-from lib.vsl.screenplay import MAX_TITLE, Frame, Script, grounds_of
+from lib.vsl.screenplay import MAX_TITLE, Frame, Script, grounds_of, parts_of
 from lib.vsl.storyboard import image_prompt
 from lib.vsl.wording import Line, headline, illustration, short_name, shortened, ways
 
@@ -34,44 +34,55 @@ class _Choice(BaseModel):
     line: str
 
 
-def template(request: Mapping[str, Any], wanted: Sequence[Slot], chosen: Mapping[int, int] | None = None) -> Script:
-    """A script in our own wording: `chosen` says which way of saying each slot; else the seed does."""
-    told = _with_beats(request, wanted)
+def template(request: Mapping[str, Any], wanted: Sequence[Slot], chosen: Mapping[Beat, int] | None = None) -> Script:
+    """A script in our own wording: `chosen` says in which way each beat is said; else the seed does.
+
+    A beat of several frames is said once and parted at its sentences: there may be fewer frames than slots.
+    """
     grounds = grounds_of(request)
     frames: list[Frame] = []
-    for number, slot in enumerate(wanted):
-        variant = (chosen or {}).get(number, _drawn(request, number, wanted))
-        line = _among(ways(slot, told), variant)
-        on_screen = headline(slot.beat, request, variant)
-        frames.append(
-            Frame(
-                slot.beat,
-                line.text,
-                on_screen,
-                image_prompt(slot.beat, request),
-                illustration(request, on_screen),
-                grounds.claims(line.text),
-                "facts" if line.is_told else "template",
+    for slot, lines in _by_beat(request, wanted).items():
+        variant = (chosen or {}).get(slot.beat, _drawn(request, slot.beat))
+        line = lines[variant % len(lines)]
+        count = sum(each.beat == slot.beat for each in wanted)
+        for place, part in enumerate(parts_of(sentences(line.text), count)):
+            on_screen = shortened(part) if place else headline(slot.beat, request, variant)
+            frames.append(
+                Frame(
+                    slot.beat,
+                    part,
+                    on_screen,
+                    image_prompt(slot.beat, request),
+                    illustration(request, on_screen),
+                    grounds.claims(part),
+                    "facts" if line.is_told else "template",
+                )
             )
-        )
     return Script(shortened(short_name(request["product"]), MAX_TITLE), tuple(frames))
 
 
 async def chosen_wording(request: Mapping[str, Any], wanted: Sequence[Slot], ask: Ask) -> Script:
-    """One short prompt per slot that is not the brief's own words: which of our ways to say it fits this product.
+    """One short prompt per beat that is not the brief's own words: which of our ways to say it fits this product.
 
-    A slot for which the model names none, or nobody answers, is drawn by the seed. Raises LimitReached.
+    A beat for which the model names none, or nobody answers, is drawn by the seed. Raises LimitReached.
     """
-    told = _with_beats(request, wanted)
-    lines = {number: ways(slot, told) for number, slot in enumerate(wanted)}
-    numbers = [number for number, each in lines.items() if len(each) > 1 and not each[0].is_told]
-    answers = await asyncio.gather(*(_choice(request, number, lines[number], ask) for number in numbers))
-    chosen = {number: answer for number, answer in zip(numbers, answers, strict=True) if answer is not None}
-    return template(request, wanted, _distinct(wanted, chosen))
+    beats = {slot.beat: lines for slot, lines in _by_beat(request, wanted).items() if not lines[0].is_told}
+    asked = (_choice(request, number, lines, ask) for number, lines in enumerate(beats.values()))
+    answers = await asyncio.gather(*asked)
+    chosen: dict[Beat, int] = {beat: answer for beat, answer in zip(beats, answers, strict=True) if answer is not None}
+    return template(request, wanted, chosen)
+
+
+def _by_beat(request: Mapping[str, Any], wanted: Sequence[Slot]) -> dict[Slot, tuple[Line, ...]]:
+    """The ways to say each beat, in the time of all its frames."""
+    beats: list[Beat] = [each for each in BEATS if any(slot.beat == each for slot in wanted)]
+    words = {beat: sum(slot.words for slot in wanted if slot.beat == beat) for beat in beats}
+    told = {**request, "beats": beats}
+    return {slot: ways(slot, told) for slot in (Slot(beat, words[beat]) for beat in beats)}
 
 
 async def _choice(request: Mapping[str, Any], number: int, lines: Sequence[Line], ask: Ask) -> int | None:
-    """The number of a way to say it; None where the model named none."""
+    """The place of a way to say it; None where the model named none."""
     names = [chr(ord("A") + place) for place in range(len(lines))]
     listed = "\n".join(f"{name}. {sentences(line.text)[0]}" for name, line in zip(names, lines, strict=True))
     about = f"Product: {request['product']}\nFor: {request['audience'] or 'everyone'}"[:MAX_ABOUT]
@@ -108,30 +119,11 @@ def _line_in(text: str) -> str | None:
         return None
 
 
-def _distinct(wanted: Sequence[Slot], chosen: Mapping[int, int]) -> dict[int, int]:
-    """No two frames of a beat in the same words, where there are others."""
-    found: dict[int, int] = {}
-    for number, variant in chosen.items():
-        taken = {found[each] for each in found if wanted[each].beat == wanted[number].beat}
-        found[number] = next((variant + by for by in range(len(taken) + 1) if variant + by not in taken), variant)
-    return found
-
-
-def _among(lines: Sequence[Line], variant: int) -> Line:
-    return lines[variant % len(lines)]
-
-
-def _with_beats(request: Mapping[str, Any], wanted: Sequence[Slot]) -> dict[str, Any]:
-    return {**request, "beats": [slot.beat for slot in wanted]}
-
-
 def seed_of(request: Mapping[str, Any], number: int) -> int:
     """The seed of one of a request's questions."""
     return ((request["seed"] or 0) + number) % 2**31
 
 
-def _drawn(request: Mapping[str, Any], number: int, wanted: Sequence[Slot]) -> int:
-    """Which way of saying a slot is taken, by the seed and the product; frames of one beat take turns."""
-    beat = wanted[number].beat
-    told = orjson.dumps([request["seed"] or 0, request["product"], beat])
-    return hashlib.sha256(told).digest()[0] + [slot.beat for slot in wanted[:number]].count(beat)
+def _drawn(request: Mapping[str, Any], beat: Beat) -> int:
+    """Which way of saying a beat is taken, by the seed and the product."""
+    return hashlib.sha256(orjson.dumps([request["seed"] or 0, request["product"], beat])).digest()[0]

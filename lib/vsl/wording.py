@@ -277,7 +277,8 @@ def headline(beat: Beat, request: Mapping[str, Any], variant: int = 0) -> str:
     """A few words for the screen."""
     wording = WORDINGS.get(request["language"].partition("-")[0], ENGLISH)
     choices = wording.headlines[beat]
-    return shortened(choices[variant % len(choices)].format_map(_names(request)))
+    text = shortened(choices[variant % len(choices)].format_map(_names(request)))
+    return text[:1].upper() + text[1:]
 
 
 def illustration(request: Mapping[str, Any], headline_: str) -> str:

@@ -21,7 +21,7 @@ from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
 from lib.http.generation import Form, Generation, wanted_form
 from lib.http.media import MediaAnswer, media_for, needs_storage
-from lib.http.money import open_account, worst_case_microusd
+from lib.http.money import open_account
 from lib.http.once import ROUTE, once
 from lib.router.affinity import conversation_of
 from lib.router.attempt import Policy
@@ -29,6 +29,7 @@ from lib.router.plan import Choice
 from lib.router.router import Context
 from lib.settings import SUPABASE_VARIABLES
 from lib.telemetry.events import Subject
+from lib.telemetry.worst_case import worst_case_microusd
 
 
 async def generate(call: Call) -> Response:

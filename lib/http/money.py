@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Decimal
-from math import ceil
-
 from lib.control.parameters import Parameters
 from lib.data.limits import Account, Subject
 from lib.http.auth import Caller
 from lib.http.endpoint import Call
-from lib.providers.base import ChatRequest, Usage
-from lib.router.length import most_tokens
-from lib.router.plan import Candidate
-from lib.telemetry.cost import worst_case_usd
 
 MICRO = 1_000_000
 
@@ -25,26 +17,3 @@ def open_account(call: Call, caller: Caller, parameters: Parameters) -> Account:
     account = Account(call.app.limits, call.id, subject)
     call.afterwards.append(account.settle)
     return account
-
-
-def worst_case_microusd(candidates: Iterable[Candidate], request: ChatRequest) -> int:
-    """What one call costs at most: all that the prompt may have in tokens, and the longest answer, where it is dearest.
-
-    Further calls of the same request (a fallback, a continuation) may come on top; they are settled as what they cost.
-    """
-    tokens = most_tokens(request)
-    worst = max(
-        (
-            worst_case_usd(
-                candidate.provider,
-                candidate.model.id,
-                Usage(
-                    tokens if candidate.model.guessed else min(tokens, candidate.model.context_tokens),
-                    min(request.max_tokens, candidate.model.max_output_tokens),
-                ),
-            )
-            for candidate in candidates
-        ),
-        default=Decimal(0),
-    )
-    return ceil(worst * MICRO)

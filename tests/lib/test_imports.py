@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.ids",
         "lib.providers.base",
         "lib.router.attempt",
+        "lib.router.length",
         "lib.router.plan",
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.outbound", "lib.settings"},
@@ -49,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.cost",
         "lib.telemetry.events",
     },
-    "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry.cost"},
+    "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry"},
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -72,7 +73,10 @@ PURE = [
     "lib/media/audio.py",
     "lib/media/plan.py",
     "lib/media/styles.py",
-    *(f"lib/vsl/{name}.py" for name in ("timeline", "captions", "subtitles", "ass", "documents")),
+    *(
+        f"lib/vsl/{name}.py"
+        for name in ("timeline", "captions", "subtitles", "ass", "documents", "beats", "wording", "storyboard")
+    ),
 ]
 
 

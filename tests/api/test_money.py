@@ -62,6 +62,10 @@ def test_an_answer_is_paid_for_and_recorded(serve: Serve, supabase: Project, ven
     told = httpx.get(f"{url}/api/usage", headers=KEY_HEADER).json()
     assert told["today"] == {"spent_usd": spent / 1e6, "reserved_usd": 0}
     assert told["requests"]["remaining"] == 599
+    supabase.sql("update public.limits set requests_per_minute = null, microusd_per_day = null where scope = 'key'")
+    told = httpx.get(f"{url}/api/usage", headers=KEY_HEADER).json()
+    assert (told["requests"]["limit"], told["requests"]["remaining"]) == (None, None)
+    assert (told["budget"]["limit_usd"], told["budget"]["remaining_usd"]) == (None, None)
 
 
 def test_fault_47_denial_of_wallet(start_instance: StartInstance, supabase: Project, vendor: Vendor) -> None:

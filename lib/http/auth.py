@@ -22,6 +22,7 @@ from lib.data.accounts import Accounts, Session
 from lib.data.tokens import UNKNOWN_KEY, Clock, Identity, Tokens, looks_like_a_token
 from lib.errors import NotConfigured, Unauthorized, UserRemoved
 from lib.http.cookies import address, cookie, require_same_origin, set_cookie
+from lib.http.headers import only
 from lib.settings import SUPABASE_VARIABLES, Role, Settings
 
 GUEST_COOKIE = "guest"
@@ -106,11 +107,13 @@ class Auth:
         return self._users
 
     async def identify(self, request: Request) -> Caller:
-        """The caller of this request. Raises Unauthorized, Forbidden; Unavailable where a token can't be checked.
+        """The caller of this request.
+
+        Raises Unauthorized, Forbidden, InvalidRequest; Unavailable where a token can't be checked.
 
         A bearer that does not hold is refused even where guests are welcome: its owner should learn of it.
         """
-        authorization = request.headers.get("authorization")
+        authorization = only(request, "authorization")
         if authorization is not None:
             return await self._bearer(authorization)
         session = cookie(request, SESSION_COOKIE) if self._users is not None else ""

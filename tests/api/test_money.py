@@ -169,8 +169,13 @@ def test_twenty_with_one_key(start_instance: StartInstance, supabase: Project, v
     headers: dict[str, Any] = {**KEY_HEADER, "idempotency-key": "k"}
     other = httpx.post(f"{one.url}/api/generate", json={**ASK, "prompt": "Ho"}, headers=headers)
     stream = httpx.post(f"{one.url}/api/generate", json={"prompt": "Hi"}, headers=headers)
-    codes = [each.json()["code"] for each in (other, stream)]
-    assert (codes, other.status_code) == (["idempotency_key_reused", "idempotency_key_with_stream"], 422)
+    two = httpx.post(f"{one.url}/api/generate", json=ASK, headers=[*headers.items(), ("idempotency-key", "k")])
+    assert [(each.status_code, each.json()["code"]) for each in (other, stream, two)] == [
+        (422, "idempotency_key_reused"),
+        (422, "idempotency_key_with_stream"),
+        (422, "repeated_header"),
+    ]
+    assert len(vendor.requests) == 1
 
 
 def test_leaving(start_instance: StartInstance, supabase: Project, vendor: Vendor) -> None:

@@ -66,12 +66,16 @@ class SupabaseAccess:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value."""
+    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value.
+
+    All of `needs` together do, or any one of `or_one_of`.
+    """
 
     name: str
     on: bool
     needs: tuple[str, ...] = ()
     note: str = ""
+    or_one_of: tuple[str, ...] = ()
 
 
 VERCEL_API_URL = "https://api.vercel.com"
@@ -336,7 +340,8 @@ def from_environ(
 def _embeddings(rows: tuple[EmbeddingRow, ...], on: Mapping[str, VendorAccess]) -> Part:
     """The part that its hosted vendors turn on, and on one machine the embedded model."""
     labels = [row.label for row in rows if row.name in on] or [row.label for row in rows]
-    return Part("embeddings", bool(on), _needs(rows[0]), f"vectors: {', '.join(labels)}")
+    others = tuple(name for row in rows[1:] if len(_needs(row)) == 1 for name in _needs(row))
+    return Part("embeddings", bool(on), _needs(rows[0]), f"vectors: {', '.join(labels)}", others)
 
 
 def _needs(row: Row | EmbeddingRow) -> tuple[str, ...]:

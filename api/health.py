@@ -60,6 +60,8 @@ async def run(call: Call) -> Response:
 def _part(part: Part, trouble: str | None) -> dict[str, object]:
     """A part; where it is on but in trouble, why."""
     told: dict[str, object] = {"name": part.name, "label": part.note, "on": part.on, "needs": part.needs}
+    if part.or_one_of:
+        told["or_one_of"] = part.or_one_of
     return told if trouble is None else {**told, "trouble": trouble}
 
 

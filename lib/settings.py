@@ -76,12 +76,16 @@ class SupabaseAccess:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value."""
+    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value.
+
+    All of `needs` together do, or any one of `or_one_of`.
+    """
 
     name: str
     on: bool
     needs: tuple[str, ...] = ()
     note: str = ""
+    or_one_of: tuple[str, ...] = ()
 
 
 VERCEL_API_URL = "https://api.vercel.com"
@@ -359,7 +363,8 @@ def from_environ(
 def _media(name: str, what: str, rows: Sequence[AnyRow], on: Mapping[str, VendorAccess]) -> Part:
     """The part that its hosted vendors turn on, and on one machine the embedded stand-in."""
     labels = [row.label for row in rows if row.name in on] or [row.label for row in rows]
-    return Part(name, bool(on), _needs(rows[0]), f"{what}: {', '.join(labels)}")
+    others = tuple(name for row in rows[1:] if len(_needs(row)) == 1 for name in _needs(row))
+    return Part(name, bool(on), _needs(rows[0]), f"{what}: {', '.join(labels)}", others)
 
 
 def _needs(row: AnyRow) -> tuple[str, ...]:

@@ -70,8 +70,10 @@ def _reads(settings: Settings) -> str | None:
 
 
 def _why_off(part: Part, settings: Settings) -> str:
-    bad = [name for name in part.needs if name in settings.malformed]
-    return f"{' and '.join(bad)} malformed, see below" if bad else f"set {' and '.join(part.needs)}"
+    bad = [name for name in (*part.needs, *part.or_one_of) if name in settings.malformed]
+    if bad:
+        return f"{' and '.join(bad)} malformed, see below"
+    return f"set {' or '.join((' and '.join(part.needs), *part.or_one_of))}"
 
 
 def doctor(settings: Settings) -> int:

@@ -368,10 +368,10 @@ function showSummary(mark, summary, note) {
   byId('parts-note').textContent = note;
 }
 
-function partRow({ name, on, needs }) {
+function partRow({ name, on, needs, or_one_of: others = [] }) {
   if (on) return row('on', 'on', name);
-  const variables = needs.flatMap((variable) => [' and ', element('code', {}, variable)]).slice(1);
-  return row('off', 'off', name, 'set ', ...variables);
+  const named = (word) => (variable) => [` ${word} `, element('code', {}, variable)];
+  return row('off', 'off', name, 'set ', ...needs.flatMap(named('and')).slice(1), ...others.flatMap(named('or')));
 }
 
 function malformedRow([variable, why]) {

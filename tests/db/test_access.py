@@ -52,6 +52,7 @@ EXPECTED: dict[str, Rights] = {
     "public.stop_requests": NOBODY,
     "public.cron_runs": READ,
     "private.retention": NOBODY,
+    "private.removed_users": NOBODY,
     "storage.buckets": WRITE,
     "storage.objects in generated": OWN | WRITE,
     "storage.objects in vsl_assets": OWN | WRITE,
@@ -160,6 +161,7 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
         lambda user, number: {"job": f"{user} {number}", "lease_until": NOW, "started_at": NOW},
     ),
     "private.retention": ("table_name", lambda user, number: {"table_name": f"{user} {number}", "keep": "1 day"}),
+    "private.removed_users": ("id", lambda user, number: {"id": uuid5(user, f"removed {number}"), "removed_at": NOW}),
     "storage.buckets": (
         "id",
         lambda user, number: {"id": f"{user} {number}", "name": f"{user} {number}", "owner": user},

@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import psycopg
@@ -173,6 +174,21 @@ def test_the_seed_can_be_sown_again(database: Database) -> None:
             connection.execute((ROOT / "supabase" / "seed.sql").read_bytes())
             rows = connection.execute("select subject, microusd_per_day from public.limits where scope = 'guest'")
             assert dict(rows.fetchall()) == {"each": None, "all": None}
+
+
+@pytest.mark.parametrize("sown", [False, True], ids=["hosted", "on one machine"])
+def test_who_signs_in_may_do_no_less_than_a_guest(database: Database, *, sown: bool) -> None:
+    """By the minute and by the day: an account is never a reason to be refused."""
+    with database.connect(user=OWNER) as connection:
+        if sown:
+            connection.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        limits = {
+            scope: [inf if each is None else each for each in most]
+            for scope, *most in connection.execute(
+                "select scope, requests_per_minute, microusd_per_day from public.limits where subject = 'each'"
+            )
+        }
+    assert all(user >= guest for user, guest in zip(limits["user"], limits["guest"], strict=True))
 
 
 def test_config() -> None:

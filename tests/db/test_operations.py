@@ -233,6 +233,20 @@ def test_deleting_the_user_takes_the_rest_along(at_noon: Session) -> None:
     )
 
 
+def test_nothing_is_held_for_a_user_who_was_removed(at_noon: Session) -> None:
+    """Whoever removed it, and as a guest too; a key goes on. What is known of the user is an id, for eight days."""
+    user, other = make_user(at_noon), make_user(at_noon)
+    at_noon.rows("delete from auth.users where id = %s", user)
+    before = everything(at_noon)
+    for kind in ("user", "guest"):
+        assert reserve(at_noon, 1, user, kind) == {"allowed": False, "reason": "user_removed"}
+    assert everything(at_noon) == before
+    assert reserve(at_noon, 1, user, "key")["allowed"] is reserve(at_noon, 1, other)["allowed"] is True
+    at_noon.set_clock(NOON + timedelta(days=8, seconds=1))
+    at_noon.rows("delete from auth.users where id = %s", other)
+    assert at_noon.rows("select id from private.removed_users") == [(other,)]
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -51,6 +51,14 @@ def test_what_a_part_needs_turns_it_on() -> None:
         settings = from_environ({name: values[name] for name in part.needs})
         same = [other.name for other in settings.parts if other.needs == part.needs]
         assert [name for name, is_on in on(settings).items() if is_on] == same
+        for other in part.or_one_of:
+            assert on(from_environ({other: values[other]})) == {**on(from_environ({})), part.name: True}
+
+
+def test_embeddings_need_their_vendor_or_the_embedded_model() -> None:
+    """Whoever has no vendor's key learns what the embedded one takes."""
+    (part,) = (part for part in from_environ({}).parts if part.name == "embeddings")
+    assert (part.needs, part.or_one_of) == (("DEEPINFRA_API_KEY",), ("LOCAL_EMBEDDINGS_BASE_URL",))
 
 
 @each_row

@@ -16,6 +16,8 @@ def test_nothing_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(from_environ({})) == 0
     output = capsys.readouterr().out
     assert "set GROQ_API_KEY" in output
+    assert "set DEEPINFRA_API_KEY or LOCAL_EMBEDDINGS_BASE_URL" in output
+    assert "set ALLOW_ANONYMOUS and SESSION_SECRET" in output
     assert "nobody may call" in output
     assert "no provider is on" in output
 

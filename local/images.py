@@ -26,17 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from lib.providers.images import SIZES, SizeName
 from local.drawing import draw
 
-SizeName = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
-SIZES: dict[SizeName, tuple[int, int]] = {
-    "square_hd": (1024, 1024),
-    "square": (512, 512),
-    "portrait_4_3": (768, 1024),
-    "portrait_16_9": (576, 1024),
-    "landscape_4_3": (1024, 768),
-    "landscape_16_9": (1024, 576),
-}
 MAX_BODY_BYTES = 64 * 1024
 KEPT = 200
 """Finished jobs with their pictures that stay fetchable; about half a megabyte each."""

@@ -164,7 +164,8 @@ EMBEDDING_ROWS: tuple[EmbeddingRow, ...] = (
 class SpeechRow:
     """A vendor of speech that speaks ElevenLabs' protocol; what its fields have in common with Row means the same.
 
-    The first model is the one for callers who name none, and `voice` the voice.
+    The first model is the one for callers who name none, and `voice` the voice. `codecs` are what formats may begin
+    with; `isolates`: it can take the noise out of a recording.
     """
 
     name: str
@@ -176,6 +177,8 @@ class SpeechRow:
     base_url: str | None = None
     demo: bool = False
     keep_alive: bool = True
+    codecs: tuple[str, ...] = ("mp3", "wav", "opus")
+    isolates: bool = True
 
 
 # Longest texts: https://help.elevenlabs.io/hc/en-us/articles/19572237925521
@@ -201,6 +204,8 @@ SPEECH_ROWS: tuple[SpeechRow, ...] = (
         voice="joe",
         demo=True,
         keep_alive=False,
+        codecs=("mp3", "wav"),
+        isolates=False,
     ),
 )
 

@@ -28,6 +28,7 @@ from lib.errors import (
     ProviderError,
     RateLimited,
     TimedOut,
+    Unconfirmed,
 )
 from lib.providers.catalog import ImageRow
 from lib.providers.chat import error_for
@@ -111,12 +112,13 @@ class Fal:
             self._call(self._deadlines.submit_s, client.submit(model.id, _body(request, model)))
         )
         try:
-            handle = await asyncio.shield(work)
+            return _checked_id((await asyncio.shield(work)).request_id)
+        except BrokenStream as lost_answer:
+            raise Unconfirmed(status=lost_answer.status) from lost_answer
         except asyncio.CancelledError:
             with contextlib.suppress(ProviderError):
                 await self._withdraw(client, model, _checked_id((await work).request_id))
             raise
-        return _checked_id(handle.request_id)
 
     async def _collect(self, client: Any, model: ImageModel, request_id: str) -> Drawn:
         handle = await client.get_handle(model.id, _checked_id(request_id))

@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 ImageFormat = Literal["jpeg", "png"]
+SizeName = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
+SIZES: dict[SizeName, tuple[int, int]] = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+"""fal's words for shapes, as width and height in pixels."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _START_OF_FRAME = {bytes([marker]) for marker in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}
 
@@ -25,10 +35,15 @@ class ImageRequest:
     """A picture to draw, free of any vendor. `size` is width and height in pixels, or fal's word for a shape."""
 
     prompt: str
-    size: str | tuple[int, int] = "landscape_16_9"
+    size: SizeName | tuple[int, int] = "landscape_16_9"
     count: int = 1
     seed: int | None = None
     format: ImageFormat = "jpeg"
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height."""
+        return SIZES[self.size] if isinstance(self.size, str) else self.size
 
 
 @dataclass(frozen=True, slots=True)

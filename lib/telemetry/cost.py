@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from lib.providers.base import Usage
+from lib.providers.base import Units, Usage
 
 GENAI_PRICES_ID = {"groq": "groq", "xai": "x-ai"}
 """Our names of the vendors that genai-prices keeps, and its names for them."""
@@ -24,6 +24,8 @@ FLAT = {"input_mtok", "cache_read_mtok", "output_mtok"}
 log = logging.getLogger("costs")
 MEGAPIXEL = 1_048_576
 _MILLION = Decimal(1_000_000)
+_LISTED = {"characters": ("characters", 1000), "megapixels": ("megapixels", 1), "seconds": ("audio_minutes", 60)}
+"""What prices.json calls the units, and of how many its prices are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,30 @@ def image_price(provider: str, model: str, sizes: Iterable[tuple[int, int]]) -> 
     fal bills megapixels begun, of each picture; it quotes 1024 x 1024 as one, so that one has 2^20 pixels here.
     """
     rate = _media_rate("megapixels", provider, model)
-    if rate is None:
-        return None
-    return sum((rate * -(-width * height // MEGAPIXEL) for width, height in sizes), Decimal(0))
+    return None if rate is None else rate * billed_megapixels(sizes)
+
+
+def billed_megapixels(sizes: Iterable[tuple[int, int]]) -> int:
+    """The megapixels begun of pictures of these widths and heights: see image_price."""
+    return sum(-(-width * height // MEGAPIXEL) for width, height in sizes)
+
+
+def units_price(provider: str, model: str, units: Units) -> Decimal | None:
+    """What so many units cost, or None where it is unknown."""
+    listed, per = _LISTED[units.unit]
+    rate = _media_rate(listed, provider, model)
+    return None if rate is None else rate * Decimal(str(units.amount)) / per
+
+
+def worst_units_usd(provider: str, model: str, units: Units) -> Decimal:
+    """The most that so many units can cost: a model without a price counts as the dearest of its kind."""
+    known = units_price(provider, model, units)
+    if known is not None:
+        return known
+    listed, per = _LISTED[units.unit]
+    rows = _prices()["media"][listed].values()
+    dearest = max(Decimal(row["usd"]) for models in rows for row in models.values())
+    return dearest * Decimal(str(units.amount)) / per
 
 
 def flat_rates(price: Any) -> Rates | None:

@@ -41,6 +41,14 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.plan",
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.media": {
+        "lib.data",
+        "lib.errors",
+        "lib.providers",
+        "lib.router",
+        "lib.telemetry.cost",
+        "lib.telemetry.events",
+    },
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -60,6 +68,9 @@ PURE = [
     "lib/providers/images.py",
     "lib/providers/speech.py",
     "lib/errors.py",
+    "lib/media/audio.py",
+    "lib/media/plan.py",
+    "lib/media/styles.py",
 ]
 
 

@@ -20,6 +20,7 @@ from lib.errors import (
     RateLimited,
     RequestRejected,
     TimedOut,
+    Unconfirmed,
 )
 from lib.outbound import Outbound
 from lib.providers.catalog import IMAGE_ROWS
@@ -117,13 +118,13 @@ def failure(status: int, kind: str = "x", **headers: str) -> Told:
         (failure(500), Overloaded),
         (Told(502, b"<html>nginx</html>"), Overloaded),
         (Told(408), Overloaded),
-        (Told(200, b"not json"), BrokenStream),
-        (Told(200, b"{}"), BrokenStream),
-        (Told(200, b"[]"), BrokenStream),
-        (Told(302, b"", {"location": "https://elsewhere.example/"}), BrokenStream),
-        (told({"request_id": "../../x", "response_url": "", "status_url": "", "cancel_url": ""}), BrokenStream),
-        (Told(200, b'{"request_id": "lost"}', cut=5), BrokenStream),
-        (Told(200, b"x" * 2_000_000), BrokenStream),
+        (Told(200, b"not json"), Unconfirmed),
+        (Told(200, b"{}"), Unconfirmed),
+        (Told(200, b"[]"), Unconfirmed),
+        (Told(302, b"", {"location": "https://elsewhere.example/"}), Unconfirmed),
+        (told({"request_id": "../../x", "response_url": "", "status_url": "", "cancel_url": ""}), Unconfirmed),
+        (Told(200, b'{"request_id": "lost"}', cut=5), Unconfirmed),
+        (Told(200, b"x" * 2_000_000), Unconfirmed),
     ],
     ids=lambda value: f"{value.status}" if isinstance(value, Told) else value.__name__,
 )

@@ -50,7 +50,7 @@ def test_unknown() -> None:
     """No price is None, never zero."""
     assert speech_price("elevenlabs", "eleven_v9", 10) is None
     assert speech_price("nobody", "x", 10) is None
-    assert isolation_price("local", 10) is None
+    assert isolation_price("nobody", 10) is None
     assert image_price("fal", "fal-ai/unheard-of", [(1, 1)]) is None
 
 

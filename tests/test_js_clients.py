@@ -124,6 +124,7 @@ def node_path() -> str:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
+    """The processes that a module's tests have started."""
     nodes: list[Node] = []
     yield nodes
     for node in nodes:

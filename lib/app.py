@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +26,11 @@ from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
+from lib.incidents.build_log import BuildLogs
+from lib.incidents.deploys import Deploys
+from lib.incidents.github import GitHub
+from lib.incidents.incidents import Incidents
+from lib.incidents.safe_text import Redactor
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
@@ -35,7 +41,7 @@ from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
-from lib.settings import Settings
+from lib.settings import GITHUB_VARIABLES, Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
 from lib.telemetry.sinks import Outbox, Sink, Sinks
@@ -225,6 +231,34 @@ class App:
         """The events of every call."""
         settings = self.settings
         return Recorder(self.costs, region=settings.region, deployment=settings.deployment, sinks=self._sinks())
+
+    @cached_property
+    def tracker(self) -> GitHub | None:
+        """The repository's issues; None without GITHUB_TOKEN and GITHUB_REPOSITORY."""
+        github = self.settings.github
+        if github is None:
+            return None
+        return GitHub(token=github.token, repository=github.repository, api_url=github.api_url)
+
+    @cached_property
+    def incidents(self) -> Incidents | None:
+        """What goes wrong, and its issues; None without a database that could count it."""
+        if self.database is None:
+            return None
+        redact = Redactor(self.settings.secrets)
+        return Incidents(self.database, self.tracker, redact, missing=GITHUB_VARIABLES, now=lambda: datetime.now(UTC))
+
+    @cached_property
+    def deploys(self) -> Deploys | None:
+        """What webhooks tell of deployments; None without a database."""
+        settings = self.settings
+        if self.incidents is None or self.database is None:
+            return None
+        logs = None
+        if settings.vercel_token is not None:
+            api_url, token, team_id = settings.vercel_api_url, settings.vercel_token, settings.vercel_team
+            logs = BuildLogs(self.exchange, api_url=api_url, token=token, team_id=team_id)
+        return Deploys(self.database, self.incidents, logs)
 
     def _sinks(self) -> Sinks:
         settings = self.settings

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib.util
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +21,7 @@ from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
+from lib.cron import TASKS, Task
 from lib.data.accounts import Accounts
 from lib.data.circuit import Circuit
 from lib.data.limits import Cap, Limits
@@ -28,11 +32,14 @@ from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
 from lib.incidents.build_log import BuildLogs
 from lib.incidents.deploys import Deploys
+from lib.incidents.failures import Failures, breaker_failure, budget_failure, telemetry_failure
 from lib.incidents.github import GitHub
-from lib.incidents.incidents import Incidents
+from lib.incidents.incidents import Failure, Incidents
+from lib.incidents.probe import Listed, listed
 from lib.incidents.safe_text import Redactor
+from lib.incidents.watch import Watch
 from lib.outbound import Outbound
-from lib.providers.base import TextProvider
+from lib.providers.base import TextProvider, Usage
 from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
 from lib.providers.embeddings import EmbeddingProvider
 from lib.providers.openai_compatible import OpenAICompatible
@@ -84,6 +91,8 @@ class App:
         self._embedding_rows = {row.name: row for row in embedding_rows}
         self._adapters: dict[str, TextProvider] = {}
         self._outbound = Outbound()
+        self._seen_lost: Counter[str] = Counter()
+        self._seen_exhausted = 0
         self._embedding_adapters: dict[str, EmbeddingProvider] = {}
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -260,6 +269,58 @@ class App:
             logs = BuildLogs(self.exchange, api_url=api_url, token=token, team_id=team_id)
         return Deploys(self.database, self.incidents, logs)
 
+    @cached_property
+    def failures(self) -> Failures:
+        """What went wrong in this process and makes incidents."""
+        known = {(row.name, model.id) for row in self._rows.values() for model in row.models}
+        return Failures(known, time.monotonic)
+
+    @cached_property
+    def watch(self) -> Watch | None:
+        """What rides on traffic, and the cron's tasks for incidents; None without a database."""
+        if self.database is None or self.incidents is None or self.deploys is None:
+            return None
+        return Watch(
+            self.database,
+            self.incidents,
+            self.deploys,
+            self.failures,
+            look=self._look,
+            switches=self._switches,
+            clock=time.monotonic,
+        )
+
+    def _look(self) -> list[Failure]:
+        """What is wrong as far as this process can see: since the last look, or now."""
+        lost, exhausted = Counter(self.recorder.sinks.losses), self.limits.exhausted
+        found = [telemetry_failure(sink) for sink in sorted(lost - self._seen_lost)]
+        found += [budget_failure()] if exhausted > self._seen_exhausted else []
+        found += [breaker_failure(*key) for key in self._health.resting()]
+        self._seen_lost, self._seen_exhausted = lost, exhausted
+        return found
+
+    async def _switches(self) -> tuple[frozenset[str], frozenset[str]]:
+        flag = await self.flags.provider("health", {"kind": "key", "role": "operator"})
+        return flag.killed, frozenset(self.settings.vendors)
+
+    async def _probe(self) -> Sequence[tuple[Row, Listed]]:
+        async def one(row: Row) -> tuple[Row, Listed]:
+            return row, await listed(self.exchange, row, self.settings.vendors[row.name])
+
+        return await asyncio.gather(*(one(row) for row in self._on))
+
+    async def _price(self, provider: str, model: str, side: str) -> Decimal | None:
+        """Ours, in dollars per million tokens; of a short prompt, since some vendors charge more for long ones."""
+        usage = Usage(1000, 0) if side == "input" else Usage(0, 1000)
+        price = await self.costs.usd(provider, model, usage)
+        return None if price is None else price * 1000
+
+    def cron_tasks(self) -> tuple[Task, ...]:
+        """All that is done once a day."""
+        if self.watch is None:
+            return TASKS
+        return (*TASKS, *self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush))
+
     def _sinks(self) -> Sinks:
         settings = self.settings
         sinks: list[Sink] = []
@@ -268,12 +329,16 @@ class App:
         if settings.statsig_secret is not None:
             api_url, secret, tier = settings.statsig_api_url, settings.statsig_secret, settings.tier
             sinks.append(StatsigSink(self.exchange, api_url=api_url, secret=secret, tier=tier))
+        if self.incidents is not None:
+            sinks.append(self.failures)
         return Sinks(*sinks)
 
     async def after_answer(self, request_id: str) -> None:
         """What is left to do once an answer is sent, while its caller waits for nothing any more. Never raises."""
         await self.recorder.deliver(request_id)
         await self.flags.renew()
+        if self.watch is not None:
+            await self.watch.after_answer()
 
     def text_provider(self, name: str) -> TextProvider:
         """The adapter of a provider that is on."""

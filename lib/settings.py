@@ -79,7 +79,6 @@ STATSIG_API_URL = "https://statsigapi.net"
 STATSIG_CDN_URL = "https://api.statsigcdn.com"
 GITHUB_API_URL = "https://api.github.com"
 GITHUB_VARIABLES = ("GITHUB_TOKEN", "GITHUB_REPOSITORY")
-WEBHOOK_VARIABLES = ("VERCEL_WEBHOOK_SECRET", "GITHUB_WEBHOOK_SECRET")
 SUPABASE_VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY")
 LEGACY_NAMES = {"SUPABASE_SECRET_KEY": "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_PUBLISHABLE_KEY": "SUPABASE_ANON_KEY"}
 """Supabase's keys of old, by the names of those that take their place: accepted, with a warning."""
@@ -343,8 +342,8 @@ def from_environ(
     parts.append(Part("cron", cron_secret is not None, ("CRON_SECRET",), "upkeep once a day"))
     vercel_webhook_secrets = reader.secrets("VERCEL_WEBHOOK_SECRET")
     github_webhook_secrets = reader.secrets("GITHUB_WEBHOOK_SECRET")
-    receives = supabase is not None and bool(vercel_webhook_secrets or github_webhook_secrets)
-    parts.append(Part("deploy webhook", receives, (WEBHOOK_VARIABLES[0], *SUPABASE_VARIABLES), "failed deployments"))
+    receives = bool(vercel_webhook_secrets or github_webhook_secrets)
+    parts.append(Part("deploy webhook", receives, ("VERCEL_WEBHOOK_SECRET",), "failed deployments become incidents"))
     github = reader.github()
     parts.append(Part("github", github is not None, GITHUB_VARIABLES, "an issue for each failure"))
     known = variables(rows, embedding_rows)

@@ -28,6 +28,8 @@ LOOK_BACK = timedelta(days=2)
 """What changed on GitHub since then is compared with the rows: more than a day, which is how often a cron may run."""
 FORGOTTEN = timedelta(minutes=15)
 """After that an issue that was not found is taken not to exist: lists lag by ten minutes at worst."""
+SETTLING = timedelta(minutes=1)
+"""So young an issue is somebody's work just now."""
 MAX_FACT = 200
 NOT_NOW = ("not_planned", "duplicate")
 """The reasons of closing by which people say that they do not want to hear of it."""
@@ -160,6 +162,11 @@ class Incidents:
         """End what is over by itself; how many that were. GitHub hears of it by `reconcile`. Raises DataFailed."""
         return len(await self._rpc("recover_incidents", {}))
 
+    async def open_subjects(self, prefix: str) -> list[str]:
+        """The subjects of this kind that have an open incident. Raises DataFailed."""
+        found = await self._unsettled()
+        return sorted({each.subject for each in found if each.state == "open" and each.subject.startswith(prefix)})
+
     async def preview(self, failure: Failure) -> dict[str, Any]:
         """What `observe` and `settle` would do now, without doing it. Raises DataFailed."""
         row = await self._rpc("incident_of", {"p_fingerprint": failure.fingerprint})
@@ -226,14 +233,17 @@ class Incidents:
         except DataFailed as error:
             log.warning("incident %d is not told of now (%s)", incident.id, error.reason)
 
-    async def reconcile(self) -> dict[str, int]:
+    async def reconcile(self, *, thorough: bool = False) -> dict[str, int]:
         """Make GitHub and the rows agree: people's changes, issues made twice, what was not told yet.
 
-        Returns how many of each. Raises DataFailed; what GitHub does not do is left for the next time.
+        `thorough`: look at GitHub also where no issue is older than a minute. Returns how many of each. Raises DataFailed; what
+        GitHub does not do is left for the next time.
         """
         incidents = await self._unsettled()
         report = {"looked_at": len(incidents), "duplicates": 0, "by_hand": 0, "unsettled": 0}
-        if self._tracker is not None:
+        settled_at = self._now() - SETTLING
+        has_issues = any(each.attempted_at is not None and each.attempted_at < settled_at for each in incidents)
+        if self._tracker is not None and (has_issues or thorough):
             try:
                 changed = await self._tracker.labelled(texts.LABEL, self._now() - LOOK_BACK)
                 report |= await self._compare(changed, {incident.fingerprint: incident for incident in incidents})
@@ -275,15 +285,7 @@ class Incidents:
     async def _tell(self, incident: Incident, step: Step, tracker: Tracker) -> dict[str, Any]:
         """Do it; what then is new about the row. Raises TrackerFailed."""
         if isinstance(step, Create | Find):
-            if isinstance(step, Find) or step.look_first:
-                found = await self._ours(incident, tracker)
-                if found:
-                    return {"issue_number": found[0].number, "told": found[0].state, "told_occurrences": 1}
-            if isinstance(step, Find):
-                is_gone = incident.attempted_at is not None and self._now() - incident.attempted_at > FORGOTTEN
-                return {"attempted_at": None} if is_gone else {"retry_after_s": 60}
-            number = await tracker.create(incident.title, texts.body(incident), texts.labels(incident))
-            return {"issue_number": number, "told": "open", "told_occurrences": incident.occurrences}
+            return await self._tell_of_new(incident, step, tracker)
         number = incident.issue_number or 0
         issue = await self._seen(number, tracker)
         # Open already: whoever wanted to reopen it got no further, or a human was faster.
@@ -305,6 +307,18 @@ class Incidents:
         await tracker.close(number, "completed")
         await tracker.comment(number, texts.recovered(incident))
         return {"told": "closed"}
+
+    async def _tell_of_new(self, incident: Incident, step: Create | Find, tracker: Tracker) -> dict[str, Any]:
+        """The issue of an incident that has none, as far as we know. Raises TrackerFailed."""
+        if isinstance(step, Find) or step.look_first:
+            found = await self._ours(incident, tracker)
+            if found:
+                return {"issue_number": found[0].number, "told": found[0].state, "told_occurrences": 1}
+        if isinstance(step, Find):
+            is_gone = incident.attempted_at is not None and self._now() - incident.attempted_at > FORGOTTEN
+            return {"attempted_at": None} if is_gone else {"retry_after_s": 60}
+        number = await tracker.create(incident.title, texts.body(incident), texts.labels(incident))
+        return {"issue_number": number, "told": "open", "told_occurrences": incident.occurrences}
 
     async def _ours(self, incident: Incident, tracker: Tracker) -> list[Issue]:
         """The issues of this incident that GitHub lists, open ones first, then by number."""

@@ -29,6 +29,10 @@ _PREFIXED = (
     r"\b(?:gsk|xai|sk|pk|rk|gh[opusr]|github_pat|glpat|xox[abpr]|sbp?|secret|whsec|vc[pa]|vercel|npm|hf|r8)[-_]"
     r"(?=[-_A-Za-z0-9]*[0-9])[-_A-Za-z0-9]{12,}"
 )
+_ASSIGNED = (
+    r"(?i)(?:key|token|secret|password|passwd|pwd|credential|authorization)s?[\"']?\s*[:=]\s*"
+    r"(?:\"[^\"\n]{6,}\"?|'[^'\n]{6,}'?|[^\s\"',;&]{6,})"
+)
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -39,8 +43,7 @@ _PATTERNS = tuple(
         r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,256}(?=@)",
         r"(?i)(?<=bearer )[\w.~+/=-]{8,}",
         r"(?i)(?<=basic )[\w+/=-]{8,}",
-        r"""(?ix)(?<=[\w-])(?:key|token|secret|password|passwd|pwd|credential)s?["']?\s*[:=]\s*["']?[^\s"',;&]{6,}""",
-        r"(?i)\b(?:token|secret|password|passwd|api[-_ ]?key|authorization)\s*[:=]\s*[\"']?[^\s\"',;&]{6,}",
+        _ASSIGNED,
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     )
 )

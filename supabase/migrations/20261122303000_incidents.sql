@@ -372,6 +372,8 @@ as $$
   select coalesce(jsonb_agg(to_jsonb(i) order by i.id), '[]') from (
     select * from public.incidents
     where state = 'open' or told = 'open' or (attempted_at is not null and issue_number is null)
+      -- A second issue may show up late, when all is over.
+      or attempted_at > private.now() - interval '1 hour'
     order by id limit p_limit) i
 $$;
 comment on function public.incidents_to_settle is 'Incidents of which GitHub may have something to hear.';

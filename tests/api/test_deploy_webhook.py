@@ -10,7 +10,7 @@ from tests.api.conftest import over
 from tests.conftest import ACCESS, Serve
 from tests.fakes.github import GitHub
 from tests.fakes.loop import LoopThread
-from tests.incidents import SIGNING, delivery, deliveries, rows, send
+from tests.incidents import SIGNING, deliveries, delivery, rows, send
 from tests.local.supabase.conftest import Project
 
 

@@ -29,6 +29,7 @@ def test_well(serve: Serve, vendor: Vendor, store: Web) -> None:
     assert {part["name"]: part["on"] for part in body["parts"]} == {
         **dict.fromkeys(("groq", "api keys", "guests", "edge config"), True),
         **dict.fromkeys(("xai", "deepinfra", "local", "embeddings", "statsig", "supabase", "cron"), False),
+        **dict.fromkeys(("deploy webhook", "github"), False),
     }
     assert [part for part in body["parts"] if "trouble" in part] == []
     assert health.headers["cache-control"] == "no-store"

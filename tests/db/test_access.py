@@ -51,6 +51,10 @@ EXPECTED: dict[str, Rights] = {
     "public.idempotency_keys": NOBODY,
     "public.stop_requests": NOBODY,
     "public.cron_runs": READ,
+    "public.incidents": READ,
+    "public.webhook_deliveries": READ,
+    "private.recoveries": NOBODY,
+    "private.turns": NOBODY,
     "private.retention": NOBODY,
     "storage.buckets": WRITE,
     "storage.objects in generated": OWN | WRITE,
@@ -61,6 +65,9 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
+    *("accept_delivery", "pending_deliveries", "ignore_delivery", "observe_incident", "resolve_incidents"),
+    *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
+    *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
 }
 
@@ -159,6 +166,32 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
         "job",
         lambda user, number: {"job": f"{user} {number}", "lease_until": NOW, "started_at": NOW},
     ),
+    "public.incidents": (
+        "fingerprint",
+        lambda user, number: {
+            "fingerprint": f"v1:{uuid5(user, str(number)).hex[:16]}",
+            "kind": "deploy",
+            "subject": "deploy:prj:production",
+            "title": "Failed",
+            "evidence": Jsonb({}),
+            "occurrences": 1,
+            "first_seen": NOW,
+            "last_seen": NOW,
+            "opened_at": NOW,
+        },
+    ),
+    "public.webhook_deliveries": (
+        "delivery_id",
+        lambda user, number: {
+            "source": "vercel",
+            "delivery_id": f"{user} {number}",
+            "facts": Jsonb({}),
+            "received_at": NOW,
+            "tried_at": NOW,
+        },
+    ),
+    "private.recoveries": ("subject", lambda user, number: {"subject": f"{user} {number}", "at": NOW}),
+    "private.turns": ("job", lambda user, number: {"job": f"{user} {number}", "at": NOW}),
     "private.retention": ("table_name", lambda user, number: {"table_name": f"{user} {number}", "keep": "1 day"}),
     "storage.buckets": (
         "id",

@@ -10,11 +10,11 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from tests.fakes.loop import LoopThread
 from tests.fakes.openapi import component_violations, example, request_violations
@@ -45,24 +45,110 @@ LOST = Fault(502, done=True)
 LIMITED = Fault(403, message=SECONDARY, headers={"retry-after": "3600"})
 
 
-class GitHub:
-    """One repository. `violations` collects what its genuine counterpart would not understand."""
+class Repository:
+    """The issues themselves. `clock` is seconds since the epoch; lists show what was so `lag_s` ago."""
 
-    def __init__(self, loop: LoopThread, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, url: str = "https://api.github.test") -> None:
+        self.url = url
+        self.lag_s = 0.0
+        self.comments: list[tuple[int, str]] = []
+        self.lock = threading.RLock()
         self._clock = clock
         self._issues: dict[int, list[tuple[float, Json]]] = {}
-        self._lock = threading.RLock()
-        self.comments: list[tuple[int, str]] = []
+
+    @property
+    def issues(self) -> list[Json]:
+        """All issues as they stand."""
+        with self.lock:
+            return [deepcopy(versions[-1][1]) for _, versions in sorted(self._issues.items())]
+
+    @property
+    def open(self) -> list[int]:
+        """The numbers of those that are open."""
+        return [issue["number"] for issue in self.issues if issue["state"] == "open"]
+
+    def get(self, number: int) -> Json | None:
+        """One issue as it stands."""
+        return self._issues[number][-1][1] if number in self._issues else None
+
+    def listed(self, labels: set[str], state: str = "open", since: str = "") -> list[Json]:
+        """A list, the newest first."""
+        horizon = self._clock() - self.lag_s
+        seen = [
+            next((issue for at, issue in reversed(versions) if at <= horizon), None)
+            for versions in self._issues.values()
+        ]
+        found = [
+            issue
+            for issue in seen
+            if issue is not None
+            and labels <= {label["name"] for label in issue["labels"]}
+            and state in {"all", issue["state"]}
+            and issue["updated_at"] >= since
+        ]
+        return sorted(found, key=lambda issue: -issue["number"])[:100]
+
+    def create(self, title: str = "By hand", body: str = "", labels: Sequence[str] = ()) -> int:
+        """Make an issue; its number."""
+        with self.lock:
+            number = max(self._issues, default=0) + 1
+            issue = example("issue", SPEC) | {
+                "number": number,
+                "title": title,
+                "body": body,
+                "state": "open",
+                "state_reason": None,
+                "labels": [_label(name) for name in labels],
+                "url": f"{self.url}{BASE}/issues/{number}",
+                "repository_url": f"{self.url}{BASE}",
+                "html_url": f"https://github.com/{REPOSITORY}/issues/{number}",
+                "closed_at": None,
+                "created_at": self._now(),
+                "updated_at": self._now(),
+            }
+            self._issues[number] = [(self._clock(), issue)]
+            return number
+
+    def change(self, number: int, **changes: Any) -> Json:
+        """Change an issue, as a request or a person does; `labels` are names."""
+        with self.lock:
+            issue = deepcopy(self._issues[number][-1][1]) | {"updated_at": self._now()}
+            if "labels" in changes:
+                changes["labels"] = [_label(name) for name in changes["labels"]]
+            if "state" in changes:
+                changes["closed_at"] = self._now() if changes["state"] == "closed" else None
+                changes.setdefault("state_reason", "completed" if changes["state"] == "closed" else "reopened")
+            issue |= changes
+            self._issues[number].append((self._clock(), issue))
+            return issue
+
+    def label(self, number: int, *names: str) -> Json:
+        """Add labels."""
+        known = [label["name"] for label in self._issues[number][-1][1]["labels"]]
+        return self.change(number, labels=[*known, *names])
+
+    def delete(self, number: int) -> None:
+        """A person deletes an issue."""
+        with self.lock:
+            del self._issues[number]
+
+    def _now(self) -> str:
+        return f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+class GitHub:
+    """The API of one repository. `violations` collects what its genuine counterpart would not understand."""
+
+    def __init__(self, loop: LoopThread, clock: Callable[[], float] = time.time) -> None:
         self.violations: list[str] = []
         self.faults: list[Fault | None] = []
         """For the next writes, one each."""
-        self.lag_s = 0.0
-        """How old lists are. Single issues are always as they stand."""
         self.has_issues = True
         self.may_write = True
         self.gate: Gate | None = None
         """What every write waits for."""
         self.web = Web(loop, self._answer)
+        self.repository = Repository(clock, self.web.url)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -72,75 +158,33 @@ class GitHub:
     @property
     def issues(self) -> list[Json]:
         """All issues as they stand."""
-        with self._lock:
-            return [deepcopy(versions[-1][1]) for _, versions in sorted(self._issues.items())]
+        return self.repository.issues
 
     @property
     def open(self) -> list[int]:
         """The numbers of those that are open."""
-        return [issue["number"] for issue in self.issues if issue["state"] == "open"]
+        return self.repository.open
 
     def calls(self, method: str | None = None) -> list[str]:
-        """The requests so far, as `METHOD path`."""
-        return [f"{asked.method} {asked.path}" for asked in list(self.web.asked) if method in {None, asked.method}]
-
-    def by_hand(self, number: int, **changes: Any) -> None:
-        """What a person does to an issue."""
-        with self._lock:
-            self._change(number, changes)
-
-    def delete(self, number: int) -> None:
-        """A person deletes an issue."""
-        with self._lock:
-            del self._issues[number]
-
-    def create(self, title: str = "By hand", body: str = "", labels: tuple[str, ...] = ()) -> int:
-        """Make an issue, as a request of POST does; its number."""
-        with self._lock:
-            number = max(self._issues, default=0) + 1
-            issue = example("issue", SPEC) | {
-                "number": number,
-                "title": title,
-                "body": body,
-                "state": "open",
-                "state_reason": None,
-                "labels": [_label(name) for name in labels],
-                "url": f"{self.web.url}{BASE}/issues/{number}",
-                "repository_url": f"{self.web.url}{BASE}",
-                "html_url": f"https://github.com/{REPOSITORY}/issues/{number}",
-                "closed_at": None,
-                "created_at": self._now(),
-                "updated_at": self._now(),
-            }
-            self._issues[number] = [(self._clock(), issue)]
-            return number
+        """The requests so far, as `METHOD /issues/…`."""
+        return [
+            f"{asked.method} {asked.path.removeprefix(BASE)}"
+            for asked in list(self.web.asked)
+            if method in {None, asked.method}
+        ]
 
     def close(self) -> None:
         """Stop listening."""
         self.web.close()
 
-    def _now(self) -> str:
-        return f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-    def _change(self, number: int, changes: Json) -> Json:
-        issue = deepcopy(self._issues[number][-1][1]) | {"updated_at": self._now()}
-        if "labels" in changes:
-            changes = {**changes, "labels": [_label(name) for name in changes["labels"]]}
-        if "state" in changes:
-            changes = {**changes, "closed_at": self._now() if changes["state"] == "closed" else None}
-            changes.setdefault("state_reason", "completed" if changes["state"] == "closed" else "reopened")
-        issue |= changes
-        self._issues[number].append((self._clock(), issue))
-        return issue
-
     def _answer(self, asked: Asked) -> Told:
-        with self._lock:
+        with self.repository.lock:
             answer = self._checked(asked)
         status, body = answer.status, json.loads(answer.body or b"null")
         component = {f"{BASE}/issues": "issue"}.get(asked.path)
-        for each in body if isinstance(body, list) else [body]:
-            if component and status < 300:
-                self.violations += component_violations(component, each, SPEC)
+        answered = cast("list[Any]", body if isinstance(body, list) else [body])
+        if component and status < 300:
+            self.violations += [fault for each in answered for fault in component_violations(component, each, SPEC)]
         return answer
 
     def _checked(self, asked: Asked) -> Told:
@@ -173,24 +217,11 @@ class GitHub:
 
     def _read(self, asked: Asked, path: str) -> Told:
         if path != "/issues":
-            number = int(path.removeprefix("/issues/"))
-            return told(self._issues[number][-1][1]) if number in self._issues else _problem(404, "Not Found")
-        wanted = set(filter(None, asked.query.get("labels", [""])[0].split(",")))
+            issue = self.repository.get(int(path.removeprefix("/issues/")))
+            return _problem(404, "Not Found") if issue is None else told(issue)
+        labels = set(filter(None, asked.query.get("labels", [""])[0].split(",")))
         state, since = asked.query.get("state", ["open"])[0], asked.query.get("since", [""])[0]
-        seen = [self._as_listed(versions) for versions in self._issues.values()]
-        found = [
-            issue
-            for issue in seen
-            if issue is not None
-            and wanted <= {label["name"] for label in issue["labels"]}
-            and state in {"all", issue["state"]}
-            and issue["updated_at"] >= since
-        ]
-        return told(sorted(found, key=lambda issue: -issue["number"])[:100])
-
-    def _as_listed(self, versions: list[tuple[float, Json]]) -> Json | None:
-        horizon = self._clock() - self.lag_s
-        return next((issue for at, issue in reversed(versions) if at <= horizon), None)
+        return told(self.repository.listed(labels, state, since))
 
     def _write(self, asked: Asked, path: str) -> Told:
         fault = self.faults.pop(0) if self.faults else None
@@ -203,23 +234,20 @@ class GitHub:
         return Told(answer.status, answer.body, answer.headers, self.gate, answer.cut)
 
     def _done(self, asked: Asked, path: str) -> Told:
-        body = asked.json()
+        body, repository = asked.json(), self.repository
         if path == "/issues":
-            number = self.create(body["title"], body.get("body", ""), tuple(body.get("labels", ())))
-            return told(self._issues[number][-1][1], 201)
+            number = repository.create(body["title"], body.get("body", ""), body.get("labels", ()))
+            return told(repository.get(number), 201)
         number, _, what = path.removeprefix("/issues/").partition("/")
-        if int(number) not in self._issues:
+        if repository.get(int(number)) is None:
             return _problem(404, "Not Found")
         if what == "comments":
-            self.comments.append((int(number), body["body"]))
+            repository.comments.append((int(number), body["body"]))
             return told(example("issue-comment", SPEC) | {"body": body["body"]}, 201)
         if what == "labels":
-            names = [label["name"] for label in self._issues[int(number)][-1][1]["labels"]]
-            issue = self._change(
-                int(number), {"labels": [*names, *(body["labels"] if isinstance(body, dict) else body)]}
-            )
-            return told(issue["labels"])
-        return told(self._change(int(number), body))
+            names = cast("list[str]", body["labels"] if isinstance(body, dict) else body)
+            return told(repository.label(int(number), *names)["labels"])
+        return told(repository.change(int(number), **body))
 
 
 def _label(name: str) -> Json:

@@ -61,7 +61,8 @@ def _example(schema: Any, schemas: Any) -> Any:
     if types == "object":
         properties = schema.get("properties", {})
         return {each: _example(properties[each], schemas) for each in schema.get("required", [])}
-    return {"array": [], "boolean": False, "integer": 1, "number": 1, "string": "x"}[types]
+    plain: dict[str, Any] = {"array": [], "boolean": False, "integer": 1, "number": 1, "string": "x"}
+    return plain[types]
 
 
 def _as_json_schema(value: Any) -> Any:

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -59,12 +61,17 @@ def send(url: str, body: bytes, given: str | None = None, **headers: str) -> htt
     return httpx.post(f"{url}/api/deploy_webhook", content=body, headers={**named, **headers}, timeout=30)
 
 
-def status(
-    id_: int, state: str = "failure", *, at: str = "2026-11-22T12:00:00Z", environment: str = "Production"
-) -> bytes:
-    """The body of GitHub's `deployment_status`."""
+def status(id_: int, state: str = "failure", *, at: float = 0.0, environment: str = "Production") -> bytes:
+    """The body of GitHub's `deployment_status`; `at` is in seconds from now."""
+    created_at = f"{datetime.fromtimestamp(time.time() + at, UTC):%Y-%m-%dT%H:%M:%SZ}"
     body = {
-        "deployment_status": {"id": id_, "state": state, "environment": environment, "created_at": at, "log_url": ""},
+        "deployment_status": {
+            "id": id_,
+            "state": state,
+            "environment": environment,
+            "created_at": created_at,
+            "log_url": "",
+        },
         "deployment": {"id": 7, "sha": "0a1b2c3d" * 5, "ref": "main", "environment": environment},
         "repository": {"full_name": "acme/web"},
     }
@@ -80,6 +87,14 @@ def send_status(url: str, body: bytes, id_: str, event: str = "deployment_status
         "content-type": "application/json",
     }
     return httpx.post(f"{url}/api/deploy_webhook", content=body, headers=headers, timeout=30)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it does: what follows an answer is done a moment later."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "it never did"
+        time.sleep(0.01)
 
 
 def rows(project: Project) -> list[dict[str, Any]]:

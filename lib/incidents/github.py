@@ -1,7 +1,7 @@
 """Issues of one GitHub repository, by PyGithub: with its retries off, in a thread, imported on first use.
 
 Its default retries make four issues out of one creation that is answered 502, and sleep until a rate limit ends.
-Here every call is sent once, takes five seconds at most, and what goes wrong is named by its status.
+Here every call is sent once, takes ten seconds at most, and what goes wrong is named by its status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from github.Issue import Issue as TheirIssue
     from github.Repository import Repository
 
-TIMEOUT_S = 5
+TIMEOUT_S = 10
+"""GitHub itself gives up after that; who gives up sooner does not know what came of it."""
 MAX_LISTED = 300
 """Issues that one look takes in: three pages."""
 RATE_LIMIT_REST_S = 60.0
@@ -160,6 +161,10 @@ class GitHub:
                 return "issues_off"
             rights = it.permissions
             if not (rights.push or rights.triage or rights.maintain or rights.admin):
+                return "forbidden"
+            scopes = it.requester.oauth_scopes
+            # A classic token says what it may; a fine-grained one does not, so its reading has to do.
+            if scopes is not None and not {"repo", "public_repo"} & set(scopes):
                 return "forbidden"
             it.get_issues(state="all").get_page(0)
             return None

@@ -223,6 +223,8 @@ class Incidents:
         """
         try:
             while next_step(incident) is not None:
+                if incident.lease_until is not None and incident.lease_until > self._now():
+                    return  # who has the lease sees this when giving it back
                 if self._tracker is None:
                     self._once("no tracker", f"incidents are kept, not sent: set {' and '.join(self._missing)}")
                     return

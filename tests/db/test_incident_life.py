@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ SHORT_LAG_S = 80
 """Shorter than a lease: then nothing is even made twice."""
 LONGEST_LAG_S = 480
 """How late GitHub's lists were seen at worst (docs/incidents.md)."""
+
+LIVES = int(os.environ.get("LIVES", "40"))
 
 Result = TypeVar("Result")
 
@@ -458,6 +461,6 @@ def test_any_life(session: Session) -> None:
     run_state_machine_as_test(
         OverThis,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=LIVES, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )

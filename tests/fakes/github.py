@@ -145,6 +145,8 @@ class GitHub:
         """For the next writes, one each."""
         self.has_issues = True
         self.may_write = True
+        self.scopes: str | None = None
+        """Of a classic token; a fine-grained one has none."""
         self.gate: Gate | None = None
         """What every write waits for."""
         self.web = Web(loop, self._answer)
@@ -197,7 +199,8 @@ class GitHub:
             template = TEMPLATE + re.sub(r"\d+", "{issue_number}", path)
             self.violations += request_violations(asked.method, template, asked.json(), SPEC)
         if path == "":
-            return told(self._repository())
+            scopes = {} if self.scopes is None else {"x_oauth_scopes": self.scopes}
+            return told(self._repository(), **scopes)
         if not self.has_issues:
             return _problem(410, "Issues are disabled for this repo")
         if asked.method == "GET":

@@ -199,8 +199,9 @@ class GitHub:
             template = TEMPLATE + re.sub(r"\d+", "{issue_number}", path)
             self.violations += request_violations(asked.method, template, asked.json(), SPEC)
         if path == "":
-            scopes = {} if self.scopes is None else {"x_oauth_scopes": self.scopes}
-            return told(self._repository(), **scopes)
+            answer = told(self._repository())
+            scopes = {} if self.scopes is None else {"x-oauth-scopes": self.scopes}
+            return Told(answer.status, answer.body, {**answer.headers, **scopes})
         if not self.has_issues:
             return _problem(410, "Issues are disabled for this repo")
         if asked.method == "GET":

@@ -51,7 +51,7 @@ def _example(schema: Any, schemas: Any) -> Any:
     if "$ref" in schema:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     types = schema.get("type", "object")
-    if "null" in types:
+    if "null" in types or {"type": "null"} in schema.get("anyOf", []):
         return None
     if "enum" in schema:
         return schema["enum"][0]
@@ -78,7 +78,7 @@ def _as_json_schema(value: Any) -> Any:
         if isinstance(schema.get("type"), str):
             schema["type"] = [schema["type"], "null"]
         else:
-            schema = {"anyOf": [schema, {"type": "null"}], "type": ["object", "null"]}
+            schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
 
 

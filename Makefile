@@ -45,6 +45,11 @@ doctor: ## Say what is on, off, missing or malformed, by variable name
 replay-events: install-dev ## Make rows of the events in a log, where they are none yet: FILE=…
 	@$(PY) -m scripts.replay_events "$(FILE)"
 
+.PHONY: test-incidents
+test-incidents: install-dev ## Twenty races of fifty deliveries, and the longer lives of incidents (fault rows 35 to 41)
+	@REPETITIONS=20 LIVES=500 $(PY) -m pytest tests/api/test_deploy_webhook.py tests/db/test_incidents.py \
+		tests/db/test_incident_life.py tests/lib/incidents
+
 .PHONY: test-kills
 test-kills: install-dev ## Kill an instance two hundred times between an answer and its events (fault row 27)
 	@KILLS=200 $(PY) -m pytest -k test_fault_27_killed
@@ -72,6 +77,10 @@ bench: install-dev ## Measure what the handler adds, per call, per chunk and at 
 .PHONY: bench-assets
 bench-assets: install-dev ## What a repeat of a paid result costs beyond identity, in time, calls and memory (2 min)
 	@$(PY) -m benchmarks.assets
+
+.PHONY: bench-incidents
+bench-incidents: install-dev ## Measure the webhook under load with a slow GitHub, and the cron with silent vendors
+	@$(PY) -m benchmarks.incidents
 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)

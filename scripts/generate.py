@@ -148,8 +148,17 @@ def main() -> int:
     """Write, or with --check compare; return 1 when something is stale."""
     stale = 0
     readme = ROOT / "README.md"
+    migrations = [file.name.partition("_")[0] for file in sorted((ROOT / "supabase" / "migrations").glob("*.sql"))]
     page = ROOT / "docs" / "parameters.md"
-    files = ((ROOT / ".env.example", env_example()), (page, parameters_page()), (readme, filled(readme.read_text())))
+    files = (
+        (ROOT / ".env.example", env_example()),
+        (page, parameters_page()),
+        (readme, filled(readme.read_text())),
+        (
+            ROOT / "lib" / "data" / "migrations.json",
+            orjson.dumps(migrations, option=orjson.OPT_INDENT_2).decode() + "\n",
+        ),
+    )
     for file, text in files:
         if file.exists() and file.read_text() == text:
             continue

@@ -120,6 +120,8 @@ class Limits:
         self._here = InstanceLimits(cap or Cap())
         self._clock = clock
         self._unsettled: dict[str, int | None] = {}
+        self.exhausted = 0
+        """How often a caller was refused because the budget of all was used up."""
 
     @property
     def has_database(self) -> bool:
@@ -156,7 +158,11 @@ class Limits:
                     **({} if budget is None else {"p_caller_microusd_per_day": budget}),
                 },
             )
-            return _granted(answer, hold)
+            try:
+                return _granted(answer, hold)
+            except LimitReached as error:
+                self.exhausted += error.code == "budget_exceeded" and answer["of"] != "caller"
+                raise
         except DataFailed as error:
             # What was asked may have been done all the same: it will be settled as if it had been.
             hold.there = error.reason == "timeout"

@@ -54,6 +54,10 @@ EXPECTED: dict[str, Rights] = {
     "public.asset_generations": NOBODY,
     "public.vsl_jobs": OWN | READ,
     "public.vsl_steps": OWN | READ,
+    "public.incidents": READ,
+    "public.webhook_deliveries": READ,
+    "private.recoveries": NOBODY,
+    "private.turns": NOBODY,
     "private.retention": NOBODY,
     "private.removed_users": NOBODY,
     "storage.buckets": WRITE,
@@ -70,6 +74,9 @@ SERVER_ONLY_FUNCTIONS = {
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
     *("claim_vsl_webhook", "finish_vsl_webhook"),
+    *("accept_delivery", "pending_deliveries", "ignore_delivery", "observe_incident", "resolve_incidents"),
+    *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
+    *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
 }
 
@@ -204,6 +211,32 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
             "started_at": NOW,
         },
     ),
+    "public.incidents": (
+        "fingerprint",
+        lambda user, number: {
+            "fingerprint": f"v1:{uuid5(user, str(number)).hex[:16]}",
+            "kind": "deploy",
+            "subject": "deploy:prj:production",
+            "title": "Failed",
+            "evidence": Jsonb({}),
+            "occurrences": 1,
+            "first_seen": NOW,
+            "last_seen": NOW,
+            "opened_at": NOW,
+        },
+    ),
+    "public.webhook_deliveries": (
+        "delivery_id",
+        lambda user, number: {
+            "source": "vercel",
+            "delivery_id": f"{user} {number}",
+            "facts": Jsonb({}),
+            "received_at": NOW,
+            "tried_at": NOW,
+        },
+    ),
+    "private.recoveries": ("subject", lambda user, number: {"subject": f"{user} {number}", "at": NOW}),
+    "private.turns": ("job", lambda user, number: {"job": f"{user} {number}", "at": NOW}),
     "private.retention": ("table_name", lambda user, number: {"table_name": f"{user} {number}", "keep": "1 day"}),
     "private.removed_users": ("id", lambda user, number: {"id": uuid5(user, f"removed {number}"), "removed_at": NOW}),
     "storage.buckets": (

@@ -46,6 +46,7 @@ def test_what_a_part_needs_turns_it_on() -> None:
         **{variable.name: CONNECTION for variable in ALL_VARIABLES if variable.kind == "connection"},
         "API_KEYS": f"web:user:{SECRET}",
         "ALLOW_ANONYMOUS": "1",
+        "GITHUB_REPOSITORY": "acme/web",
     }
     for part in from_environ({}).parts:
         settings = from_environ({name: values[name] for name in part.needs})
@@ -403,7 +404,8 @@ def environs(draw: st.DrawFn) -> dict[str, str]:
     """An environment in which each variable is unset, blank, good or malformed."""
     environ: dict[str, str] = {}
     for variable in ALL_VARIABLES:
-        good = f"web:user:{SECRET}" if variable.name == "API_KEYS" else GOOD[variable.kind]
+        formed = {"API_KEYS": f"web:user:{SECRET}", "GITHUB_REPOSITORY": "acme/web"}
+        good = formed.get(variable.name, GOOD[variable.kind])
         bad = st.sampled_from(BAD if variable.kind in ANY_BAD or variable.name == "API_KEYS" else BAD_FOR_ALL)
         value = draw(st.sampled_from([None, None, "", good]) | bad)
         if value is not None:

@@ -17,7 +17,7 @@ from lib.errors import FieldError, InvalidRequest, NotConfigured, NotFound
 from lib.http.auth import Caller
 from lib.http.endpoint import Call
 from lib.http.table import as_csv
-from lib.http.usage import in_dollars
+from lib.http.usage import MICRO, in_dollars
 from lib.settings import SUPABASE_VARIABLES
 
 TIMEOUT_S = 8.0
@@ -94,6 +94,8 @@ async def _panel(supabase: Supabase, caller: Caller, name: str, asked: Mapping[s
     if function is not None:
         given = arguments(asked["range"], now, asked, None if _sees_all(caller) else caller.id)
         body["rows"] = await _rows(supabase, caller, function, given)
+    if name == "tiles":
+        body["rows"] = [_tile(row) for row in body["rows"]]
     if name == "arms":
         given = {"p_period": chosen.analysis}
         body["analyses"] = await _rows(supabase, caller, "panel_analysis", given) if _sees_all(caller) else []
@@ -114,6 +116,15 @@ async def _request(supabase: Supabase, caller: Caller, request_id: str) -> Body:
 async def _rows(supabase: Supabase, caller: Caller, function: str, given: Mapping[str, str | None]) -> Any:
     """What a function answers, with the caller's rights where it has a token: then the policies decide as well."""
     return in_dollars(await supabase.rpc(function, given, timeout_s=TIMEOUT_S, token=caller.token))
+
+
+def _tile(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tile's row: where it counts money, that is in a value and not in a column's name."""
+    name, money = row["metric"], "_microusd"
+    if not name.endswith(money):
+        return row
+    values = {key: None if row[key] is None else row[key] / MICRO for key in ("value", "previous")}
+    return {"metric": f"{name.removesuffix(money)}_usd", **values}
 
 
 def _sees_all(caller: Caller) -> bool:

@@ -41,7 +41,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.plan",
     },
     "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
-    "lib.cron": {"lib.data.circuit", "lib.errors"},
+    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors"},
     "lib.http": {"lib"},
 }
 PURE = [

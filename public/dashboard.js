@@ -98,7 +98,7 @@ const percent = (value) =>
 
 function duration(ms) {
   if (!isNumber(ms)) return NOTHING;
-  if (ms < 1) return `${ms.toPrecision(2)} ms`;
+  if (ms > 0 && ms < 1) return `${ms.toPrecision(2)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return ms < 60_000 ? `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s` : `${(ms / 60_000).toFixed(1)} min`;
 }

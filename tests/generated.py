@@ -12,6 +12,7 @@ EXPERIMENT = "feature_ai_provider"
 ARMS = {"groq": "openai/gpt-oss-20b", "deepinfra": "openai/gpt-oss-120b", "xai": "grok-4.7"}
 ROUTES = ("/api/generate", "/v1/chat/completions")
 ERRORS = ("rate_limited", "overloaded", "connection_failed", "broken_stream")
+CUT: dict[str, object] = {"outcome": "interrupted", "error_code": "broken_stream"}
 USERS = 60
 Event = dict[str, Any]
 
@@ -58,36 +59,27 @@ def _request(chance: random.Random, at: datetime) -> Iterator[Event]:
     }
     first = arm or "groq"
     others = [name for name in ARMS if name != first]
-    kinds = {
-        "plain": 60, "cancelled": 5, "failed": 3, "rescued": 12, "retried": 4, "interrupted and continued": 5,
-        "all failed": 3, "hedge won": 3, "hedge lost": 3, "repaired": 2,
-    }  # fmt: skip
-    story = chance.choices(list(kinds), list(kinds.values()))[0]
-    bad = {"outcome": chance.choice(["error", "timeout"]), "error_code": chance.choice([*ERRORS, None])}
-    calls: list[Event]
-    match story:
-        case "cancelled":
-            calls = [_call(chance, first, outcome="cancelled")]
-        case "failed":
-            calls = [_call(chance, first, **bad)]
-        case "rescued":
-            calls = [_call(chance, first, **bad), _call(chance, others[0], kind="fallback", fallback_from=first)]
-        case "retried":
-            calls = [_call(chance, first, **bad), _call(chance, first, kind="retry")]
-        case "interrupted and continued":
-            cut = {"outcome": "interrupted", "error_code": "broken_stream"}
-            calls = [_call(chance, first, **cut), _call(chance, others[1], kind="continuation", fallback_from=first)]
-        case "all failed":
-            calls = [_call(chance, first, **bad)]
-            calls += [_call(chance, name, kind="fallback", fallback_from=first, **bad) for name in others]
-        case "hedge won":
-            calls = [_call(chance, first, outcome="cancelled", ttft_ms=None), _call(chance, others[0], kind="hedge")]
-        case "hedge lost":
-            calls = [_call(chance, first), _call(chance, others[0], kind="hedge", outcome="cancelled")]
-        case "repaired":
-            calls = [_call(chance, first), _call(chance, first, kind="repair")]
-        case _:
-            calls = [_call(chance, first)]
+    bad: dict[str, object] = {
+        "outcome": chance.choice(["error", "timeout"]),
+        "error_code": chance.choice([*ERRORS, None]),
+    }
+    stories: dict[str, tuple[int, list[tuple[str, dict[str, object]]]]] = {
+        "plain": (60, [(first, {})]),
+        "cancelled": (5, [(first, {"outcome": "cancelled"})]),
+        "failed": (3, [(first, bad)]),
+        "rescued": (12, [(first, bad), (others[0], {"kind": "fallback", "fallback_from": first})]),
+        "retried": (4, [(first, bad), (first, {"kind": "retry"})]),
+        "continued": (5, [(first, CUT), (others[1], {"kind": "continuation", "fallback_from": first})]),
+        "all failed": (
+            3,
+            [(first, bad), *((name, {**bad, "kind": "fallback", "fallback_from": first}) for name in others)],
+        ),
+        "hedge won": (3, [(first, {"outcome": "cancelled", "ttft_ms": None}), (others[0], {"kind": "hedge"})]),
+        "hedge lost": (3, [(first, {}), (others[0], {"kind": "hedge", "outcome": "cancelled"})]),
+        "repaired": (2, [(first, {}), (first, {"kind": "repair"})]),
+    }
+    story = chance.choices(list(stories), [weight for weight, _ in stories.values()])[0]
+    calls = [_call(chance, provider, changes) for provider, changes in stories[story][1]]
     for number, call in enumerate(calls, 1):
         yield {
             **common,
@@ -98,9 +90,9 @@ def _request(chance: random.Random, at: datetime) -> Iterator[Event]:
         }
 
 
-def _call(chance: random.Random, provider: str, **changes: object) -> Event:
-    latency = round(chance.choice([0, 0.3, 1, chance.lognormvariate(7, 0.9)]) if chance.random() < 0.1 else
-                    chance.lognormvariate(7, 0.9), 1)  # fmt: skip
+def _call(chance: random.Random, provider: str, changes: dict[str, object]) -> Event:
+    latency = chance.lognormvariate(7, 0.9) if chance.random() < 0.9 else chance.choice([0, 0.3, 1])
+    latency = round(latency, 1)
     ttft = None if chance.random() < 0.15 else round(latency * chance.choice([0, 0.3, 1, chance.random()]), 1)
     failed = changes.get("outcome") in {"error", "timeout"}
     priced = chance.random() > 0.1

@@ -82,41 +82,46 @@ returns table (
   speed double precision, input_tokens integer, output_tokens integer, cached_tokens integer, cost_microusd bigint,
   saving_microusd bigint
 )
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  with several as materialized (
-    select distinct e.request_id from public.inference_events e
-    where e.attempt > 1 and e.created_at >= p_from - interval '5 min' and e.created_at < p_to + interval '5 min'
-      and (p_user_id is null or e.user_id = p_user_id)
-  ),
-  together as (
-    select e.created_at, e.request_id, e.attempt,
-      lag(e.error_code) over in_order as cause,
-      row_number() over by_worth = 1 as is_answer,
-      first_value(e.outcome) over by_worth as request_outcome,
-      -- One after the other they add up; a call that was overtaken ran beside the one that overtook it.
-      greatest(
-        max(e.latency_ms) over whole,
-        sum(e.latency_ms) filter (where e.outcome <> 'cancelled') over whole) as latency_ms
-    from several join public.inference_events e using (request_id)
-    where e.created_at >= p_from - interval '5 min' and e.created_at < p_to + interval '5 min'
-      and (p_user_id is null or e.user_id = p_user_id)
-    window
-      whole as (partition by e.request_id),
-      in_order as (partition by e.request_id order by e.attempt),
-      by_worth as (partition by e.request_id order by (e.outcome = 'ok') desc, e.attempt desc)
-  )
-  select e.created_at, e.request_id, e.attempt, e.user_id, e.provider, e.model, e.route,
-    coalesce(e.experiment, ''), coalesce(e.experiment_arm, ''), e.kind, e.outcome, coalesce(e.error_code, ''),
-    coalesce(e.fallback_from, ''), coalesce(t.cause, ''),
-    coalesce(t.is_answer, true), coalesce(t.request_outcome, e.outcome), coalesce(t.latency_ms, e.latency_ms),
-    e.ttft_ms,
-    e.output_tokens / nullif(e.latency_ms - e.ttft_ms, 0) * 1000,
-    e.input_tokens, e.output_tokens, e.cached_tokens, e.cost_microusd, e.cached_saving_microusd
-  from public.inference_events e
-  left join together t
-    on t.request_id = e.request_id and t.attempt = e.attempt and t.created_at = e.created_at
-  where e.created_at >= p_from and e.created_at < p_to and (p_user_id is null or e.user_id = p_user_id)
+begin
+  -- Planned for these very times: so it takes the partitions that they lie in, and locks no others.
+  return query execute $query$
+    with several as materialized (
+      select distinct e.request_id from public.inference_events e
+      where e.attempt > 1 and e.created_at >= $1 - interval '5 min' and e.created_at < $2 + interval '5 min'
+        and ($3 is null or e.user_id = $3)
+    ),
+    together as (
+      select e.created_at, e.request_id, e.attempt,
+        lag(e.error_code) over in_order as cause,
+        row_number() over by_worth = 1 as is_answer,
+        first_value(e.outcome) over by_worth as request_outcome,
+        -- One after the other they add up; a call that was overtaken ran beside the one that overtook it.
+        greatest(
+          max(e.latency_ms) over whole,
+          sum(e.latency_ms) filter (where e.outcome <> 'cancelled') over whole) as latency_ms
+      from several join public.inference_events e using (request_id)
+      where e.created_at >= $1 - interval '5 min' and e.created_at < $2 + interval '5 min'
+        and ($3 is null or e.user_id = $3)
+      window
+        whole as (partition by e.request_id),
+        in_order as (partition by e.request_id order by e.attempt),
+        by_worth as (partition by e.request_id order by (e.outcome = 'ok') desc, e.attempt desc)
+    )
+    select e.created_at, e.request_id, e.attempt, e.user_id, e.provider, e.model, e.route,
+      coalesce(e.experiment, ''), coalesce(e.experiment_arm, ''), e.kind, e.outcome, coalesce(e.error_code, ''),
+      coalesce(e.fallback_from, ''), coalesce(t.cause, ''),
+      coalesce(t.is_answer, true), coalesce(t.request_outcome, e.outcome), coalesce(t.latency_ms, e.latency_ms),
+      e.ttft_ms,
+      e.output_tokens / nullif(e.latency_ms - e.ttft_ms, 0) * 1000,
+      e.input_tokens, e.output_tokens, e.cached_tokens, e.cost_microusd, e.cached_saving_microusd
+    from public.inference_events e
+    left join together t
+      on t.request_id = e.request_id and t.attempt = e.attempt and t.created_at = e.created_at
+    where e.created_at >= $1 and e.created_at < $2 and ($3 is null or e.user_id = $3)
+  $query$ using p_from, p_to, p_user_id;
+end
 $$;
 comment on function public.inference_calls is
   'Calls with what their request made of them: whether each was its answer, and how long the request took in all.';

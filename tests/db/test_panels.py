@@ -37,7 +37,9 @@ class Filled:
 def filled(postgres: Any) -> Iterator[Filled]:
     """Ten thousand events: half of them rolled up before the others, of the very same windows, come in late."""
     events = [
-        *generated(1, 8_500, NOW - 9 * DAY, NOW),
+        *generated(1, 500, NOW - 13 * DAY, NOW - 12.8 * DAY),
+        *generated(4, 2_000, NOW - 6 * DAY, NOW - 5.8 * DAY),
+        *generated(5, 6_000, NOW - 1.6 * DAY, NOW),
         *generated(2, 1_500, NOW - timedelta(hours=2), NOW),
         *generated(3, 500, NOW - timedelta(minutes=14), NOW),
     ]

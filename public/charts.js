@@ -95,7 +95,7 @@ function frame(body, width, more) {
     marginTop: 14,
     marginBottom: 26,
     style: { color: ink, background: 'transparent', fontSize: '11px' },
-    x: { type: 'utc', domain: [from, to], label: null, tickSize: 0, ticks: Math.max(3, Math.floor(width / 110)) },
+    x: { type: 'utc', domain: [from, to], label: null, tickSize: 0, ticks: Math.max(3, Math.floor(width / 110)), tickFormat: momentText(to - from) },
     ...more,
     y: { label: null, grid: true, tickSize: 0, ticks: 4, zero: true, nice: true, ...more.y },
     marks: [ruleY([0], { stroke: line, strokeWidth: 1 }), ...more.marks],
@@ -277,6 +277,15 @@ export function intervals(rows, width, { format, label }) {
 
 const tipStyle = () => ({ fill: theme().surface, stroke: theme().line, fontSize: 12, lineHeight: 1.35 });
 const shortened = (name, room) => (name.length > room ? `${name.slice(0, Math.max(1, room - 1))}…` : name);
+
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+const DAY_MS = 86_400_000;
+
+/** How an axis of so many milliseconds writes a moment: 14:05 or Nov 22, as the tables do in UTC. */
+const momentText = (span) => (at) =>
+  span > DAY_MS || at % DAY_MS === 0
+    ? `${MONTHS[at.getUTCMonth()]} ${at.getUTCDate()}`
+    : at.toISOString().slice(11, at.getUTCSeconds() ? 19 : 16);
 
 /** 2026-11-22 14:05, or with seconds where there are any. */
 export function timeText(at) {

@@ -8,11 +8,11 @@
 import { html, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from './vendor/preact.js';
 import { colour, danger, intervals, isDark, lines, onTheme, quartiles, stack, svgFile, swatch, timeText } from './charts.js';
 
-const RANGES = { '15m': '15 min', '1h': '1 h', '24h': '24 h', '7d': '7 d', '30d': '30 d' };
-const SPOKEN = { '15m': '15 minutes', '1h': 'hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' };
+const RANGES = { '5m': '5 min', '1h': '1 h', '24h': '24 h', '7d': '7 d', '30d': '30 d' };
+const SPOKEN = { '5m': '5 minutes', '1h': 'hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' };
 const FILTERS = { provider: 'Provider', model: 'Model', route: 'Route', arm: 'Arm' };
 const DEFAULT_RANGE = '24h';
-const RENEW_MS = { '15m': 10_000, '1h': 15_000 };
+const RENEW_MS = { '5m': 5_000, '1h': 15_000 };
 const RENEW_SLOWLY_MS = 30_000;
 const NOTHING = '–';
 
@@ -262,11 +262,11 @@ const TILES = [
   ['requests', 'Requests', count, 0],
   ['error_rate', 'Failed', percent, -1],
   ['rescued_rate', 'Saved by fallback', percent, 0],
-  ['ttft_p50_ms', 'First token, median', duration, -1],
+  ['ttft_p50_ms', 'First token, p50', duration, -1],
   ['latency_p95_ms', 'Latency, p95', duration, -1],
   ['tokens_per_second', 'Tokens per second', speed, 1],
   ['cost_usd', 'Cost', dollars, -1],
-  ['cost_per_1k_requests_usd', 'Cost per 1k requests', dollars, -1],
+  ['cost_per_1k_requests_usd', 'Per 1k requests', dollars, -1],
 ];
 
 function Delta({ value, previous, better, range }) {

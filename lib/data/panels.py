@@ -29,7 +29,7 @@ class Range:
 
 RANGES = MappingProxyType(
     {
-        "15m": Range(timedelta(minutes=15), timedelta(seconds=15), "24h"),
+        "5m": Range(timedelta(minutes=5), timedelta(seconds=10), "24h"),
         "1h": Range(timedelta(hours=1), timedelta(minutes=1), "24h"),
         "24h": Range(timedelta(hours=24), timedelta(minutes=15), "24h"),
         "7d": Range(timedelta(days=7), timedelta(hours=2), "7d"),

@@ -270,8 +270,9 @@ const TILES = [
 ];
 
 function Delta({ value, previous, better, range }) {
+  if (value === previous && isNumber(value)) return html`<span class="delta">as the ${SPOKEN[range]} before</span>`;
   if (!isNumber(value) || !isNumber(previous) || previous === 0) {
-    return html`<span class="delta">no ${SPOKEN[range]} before</span>`;
+    return html`<span class="delta">none in the ${SPOKEN[range]} before</span>`;
   }
   const change = value / previous - 1;
   if (Math.abs(change) < 0.005) return html`<span class="delta">as the ${SPOKEN[range]} before</span>`;
@@ -380,12 +381,12 @@ function Recent({ body, open }) {
   const cell = (column, row) => {
     if (column === 'outcome') return html`<${Outcome} outcome=${row.outcome} />`;
     if (column === 'request_id') {
-      return html`<button type="button" class="open" aria-haspopup="dialog" aria-label=${`Open request ${row.request_id}`}
+      return html`<button type="button" class="open" aria-haspopup="dialog" aria-label=${`Open request ${row.request_id.slice(-8)}`}
         onClick=${() => open(row.request_id)}>${row.request_id.slice(-8)}</button>`;
     }
     return undefined;
   };
-  return html`<${Table} columns=${RECENT} rows=${body.rows} cell=${cell} tall=${true} label="Recent requests" />`;
+  return html`<${Table} columns=${RECENT} rows=${body.rows} cell=${cell} tall=${true} label="Recent requests, table" />`;
 }
 
 const CALL_FACTS = [
@@ -449,11 +450,11 @@ function Controls({ asked, ask, options, renewedAt, scope }) {
         <input type="radio" name="range" value=${value} checked=${asked.range === value} onChange=${() => ask({ range: value })} />
         <span>${title}</span></label>`)}
     </fieldset>
-    ${Object.entries(FILTERS).map(([name, title]) => html`<label class="filter" key=${name}>${title}
-      <select name=${name} class=${asked[name] ? 'set' : ''} value=${asked[name]} onChange=${(event) => ask({ [name]: event.target.value })}>
+    ${Object.entries(FILTERS).map(([name, title]) => html`<div class="filter" key=${name}><label for=${`filter-${name}`}>${title}</label>
+      <select id=${`filter-${name}`} name=${name} class=${asked[name] ? 'set' : ''} value=${asked[name]} onChange=${(event) => ask({ [name]: event.target.value })}>
         <option value="" selected=${!asked[name]}>All</option>
         ${(options[name] ?? (asked[name] ? [asked[name]] : [])).map((value) => html`<option value=${value} selected=${asked[name] === value}>${value}</option>`)}
-      </select></label>`)}
+      </select></div>`)}
     <p class="freshness">${scope && html`<strong>${scope === 'all' ? 'All callers' : 'Your own requests'}</strong> · `}
       ${renewedAt ? `as of ${renewedAt.toISOString().slice(11, 19)} UTC` : 'loading'}</p>
   </form>`;

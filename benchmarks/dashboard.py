@@ -22,13 +22,14 @@ LIMITS_S = {"7d": 0.5, "24h": 0.1, "1h": math.inf, "5m": math.inf}
 STEP_S, GUARDRAIL_S, QUANTILE = 0.1, 0.05, 0.045
 CHUNK = 500_000
 COLUMNS = """created_at, request_id, attempt, id, kind, user_id, caller_kind, route, modality, provider, model, outcome,
-  error_code, ttft_ms, latency_ms, input_tokens, output_tokens, cached_tokens, reasoning_tokens, estimated, cost_microusd,
-  fallback_from, experiment, experiment_arm, cold_start, metadata"""
+  error_code, ttft_ms, latency_ms, input_tokens, output_tokens, cached_tokens, reasoning_tokens, estimated,
+  cost_microusd, fallback_from, experiment, experiment_arm, cold_start, metadata"""
 FIRST = f"""
 insert into public.inference_events ({COLUMNS})
 select %(now)s - i * (interval '7 days' / %(count)s), gen_random_uuid(), 1, gen_random_uuid(), 'first',
   md5('user ' || i %% 50000)::uuid, 'user', case when i %% 5 = 0 then '/v1/chat/completions' else '/api/generate' end,
-  'text', arm, arm || '-' || i %% 2, case when chance < 0.025 then 'error' when chance < 0.035 then 'cancelled' else 'ok' end,
+  'text', arm, arm || '-' || i %% 2,
+  case when chance < 0.025 then 'error' when chance < 0.035 then 'cancelled' else 'ok' end,
   case when chance < 0.025 then (array['rate_limited', 'overloaded', 'connection_failed'])[1 + i %% 3] end,
   case when chance > 0.1 then 80 + 400 * random() end, 500 + exp(6 + 1.5 * random()), 100 + i %% 300, 50 + i %% 200,
   i %% 3 * 20, 0, false, case when i %% 50 > 0 then 100 + i %% 500 end, null, 'feature_ai_provider', arm, false, '{{}}'
@@ -39,9 +40,9 @@ from (
 """  # noqa: S608 - the columns above
 SECOND = f"""
 insert into public.inference_events ({COLUMNS})
-select created_at + interval '1 ms', request_id, 2, gen_random_uuid(), 'fallback', user_id, caller_kind, route, modality,
-  case when provider = 'groq' then 'xai' else 'groq' end, 'stand-in', 'ok', null, 200, 900 * (1 + random()), 100, 100, 0, 0,
-  false, 150, provider, experiment, experiment_arm, false, '{{}}'
+select created_at + interval '1 ms', request_id, 2, gen_random_uuid(), 'fallback', user_id, caller_kind, route,
+  modality, case when provider = 'groq' then 'xai' else 'groq' end, 'stand-in', 'ok', null, 200,
+  900 * (1 + random()), 100, 100, 0, 0, false, 150, provider, experiment, experiment_arm, false, '{{}}'
 from public.inference_events where outcome = 'error' and attempt = 1
 """  # noqa: S608 - the columns above
 GUARDRAIL = """

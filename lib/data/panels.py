@@ -31,12 +31,12 @@ RANGES = MappingProxyType(
     {
         "5m": Range(timedelta(minutes=5), timedelta(seconds=10), "24h"),
         "1h": Range(timedelta(hours=1), timedelta(minutes=1), "24h"),
-        "24h": Range(timedelta(hours=24), timedelta(minutes=15), "24h"),
+        "24h": Range(timedelta(hours=24), timedelta(hours=1), "24h"),
         "7d": Range(timedelta(days=7), timedelta(hours=2), "7d"),
         "30d": Range(timedelta(days=30), timedelta(hours=6), "7d"),
     }
 )
-"""By name. Below five minutes a step is counted from the events, below an hour from the fine rollup."""
+"""By name. Up to an hour, rows are counted from the events; beyond, they come from the rollups."""
 
 
 @dataclass(frozen=True, slots=True)

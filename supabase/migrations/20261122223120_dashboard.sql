@@ -353,12 +353,17 @@ as $$
     group by 1, 2
   ),
   thumbs as (
-    select coalesce(e.experiment, '') as experiment, e.experiment_arm as arm,
+    select coalesce(e.experiment, '') as experiment, e.arm,
       count(*) filter (where f.thumb = 1) as up, count(*) filter (where f.thumb = -1) as down
-    from public.feedback f
-    join public.inference_events e on e.request_id = f.request_id and e.attempt = 1
-    where e.created_at >= p_from and e.created_at < p_to and f.created_at >= p_from
-      and e.experiment_arm is not null and (p_user_id is null or e.user_id = p_user_id)
+    from public.feedback f,
+      -- One look per thumb, and never a join with all events: the limit sees to that.
+      lateral (
+        select experiment, experiment_arm as arm from public.inference_events
+        where request_id = f.request_id and attempt = 1 and created_at >= p_from and created_at < p_to
+          and experiment_arm is not null and (p_user_id is null or user_id = p_user_id)
+        limit 1
+      ) as e
+    where f.created_at >= p_from
     group by 1, 2
   ),
   sums as (

@@ -112,7 +112,8 @@ def measure(connection: Connection, now: datetime) -> list[str]:
 
     def step() -> None:
         connection.execute(
-            "insert into private.rollup_due values (date_bin('5 min', %s, '2000-01-01Z'))", [now - timedelta(hours=1)]
+            "insert into private.rollup_due (bucket_start) values (date_bin('5 min', %s, '2000-01-01Z'))",
+            [now - timedelta(hours=1)],
         )
         connection.execute("select public.rollup_inference()")
 

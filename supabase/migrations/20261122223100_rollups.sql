@@ -9,7 +9,7 @@ create index inference_events_later_idx on public.inference_events (created_at) 
 -- Operators see all, by a claim that only the server can write.
 drop policy "own events" on public.inference_events;
 create policy "own events, all for operators" on public.inference_events for select to authenticated
-  using (user_id = (select auth.uid()) or (select auth.jwt() -> 'app_metadata' ->> 'role') = 'operator');
+  using (user_id = (select auth.uid()) or ((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'operator');
 
 create table public.inference_rollup_5m (
   bucket_start timestamptz not null,
@@ -55,9 +55,9 @@ comment on table public.inference_rollup_1h is 'The same by hour, for ranges of 
 alter table public.inference_rollup_5m enable row level security;
 alter table public.inference_rollup_1h enable row level security;
 create policy "operators" on public.inference_rollup_5m for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'operator');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'operator');
 create policy "operators" on public.inference_rollup_1h for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'operator');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'operator');
 revoke all on public.inference_rollup_5m, public.inference_rollup_1h from anon, authenticated, service_role;
 grant select on public.inference_rollup_5m, public.inference_rollup_1h to authenticated, service_role;
 
@@ -158,8 +158,11 @@ $$;
 comment on function public.inference_cells is 'Rows of the rollup, counted from the events themselves.';
 
 -- Which windows have to be added up (again). A mark is committed together with its events: whoever removes it sees
--- them. No key, so that nobody waits for anybody.
-create table private.rollup_due (bucket_start timestamptz not null);
+-- them. Not unique by window, so that nobody waits for anybody.
+create table private.rollup_due (
+  id bigint generated always as identity primary key,
+  bucket_start timestamptz not null
+);
 alter table private.rollup_due enable row level security;
 comment on table private.rollup_due is 'Windows with events that the rollup does not have yet; several marks are one.';
 
@@ -178,14 +181,14 @@ declare
   v_request_id uuid;
   v_at timestamptz;
 begin
-  insert into private.rollup_due
+  insert into private.rollup_due (bucket_start)
   select distinct date_bin(interval '5 min', created_at, '2000-01-01T00:00:00Z') from fresh;
   -- A call that comes apart from its request's others changes what these were. Looked for only where there is one: the
   -- look takes a lock on the partitions around.
   for v_request_id, v_at in
     select request_id, min(created_at) from fresh group by 1 having count(*) < max(attempt)
   loop
-    insert into private.rollup_due
+    insert into private.rollup_due (bucket_start)
     select distinct date_bin(interval '5 min', created_at, '2000-01-01T00:00:00Z') from public.inference_events
     where request_id = v_request_id
       and created_at >= v_at - interval '5 min' and created_at < v_at + interval '5 min';
@@ -195,10 +198,8 @@ end
 $$;
 create trigger inference_events_rollup_due after insert on public.inference_events
   referencing new table as fresh for each statement execute function private.mark_rollup_due();
-insert into private.rollup_due
+insert into private.rollup_due (bucket_start)
 select distinct date_bin(interval '5 min', created_at, '2000-01-01T00:00:00Z') from public.inference_events;
-
-create aggregate private.all_of(anycompatiblearray) (sfunc = array_cat, stype = anycompatiblearray, initcond = '{}');
 
 -- The same row with each bucket once.
 create function private.condensed(p_cell public.inference_rollup_5m) returns public.inference_rollup_5m
@@ -241,14 +242,25 @@ begin
   insert into public.inference_rollup_1h
   select condensed.* from (
     select row(p_start, provider, model, route, experiment, arm, kind, outcome, error_code, fallback_from, cause,
-      sum(calls), sum(requests), sum(failed), sum(rescued), sum(saved), sum(input_tokens), sum(output_tokens),
-      sum(cached_tokens), sum(cost_microusd), sum(unpriced), sum(saving_microusd),
-      private.all_of(latency_buckets), private.all_of(latency_counts), private.all_of(ttft_buckets),
-      private.all_of(ttft_counts), private.all_of(speed_buckets), private.all_of(speed_counts)
+      calls, requests, failed, rescued, saved, input_tokens, output_tokens, cached_tokens, cost_microusd, unpriced,
+      saving_microusd,
+      array(select entry from unnest(cells) as cell, unnest(cell.latency_buckets) as entry),
+      array(select entry from unnest(cells) as cell, unnest(cell.latency_counts) as entry),
+      array(select entry from unnest(cells) as cell, unnest(cell.ttft_buckets) as entry),
+      array(select entry from unnest(cells) as cell, unnest(cell.ttft_counts) as entry),
+      array(select entry from unnest(cells) as cell, unnest(cell.speed_buckets) as entry),
+      array(select entry from unnest(cells) as cell, unnest(cell.speed_counts) as entry)
     )::public.inference_rollup_5m as hour
-    from public.inference_rollup_5m
-    where bucket_start >= p_start and bucket_start < p_start + interval '1 hour'
-    group by provider, model, route, experiment, arm, kind, outcome, error_code, fallback_from, cause
+    from (
+      select provider, model, route, experiment, arm, kind, outcome, error_code, fallback_from, cause,
+        sum(calls) as calls, sum(requests) as requests, sum(failed) as failed, sum(rescued) as rescued,
+        sum(saved) as saved, sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens,
+        sum(cached_tokens) as cached_tokens, sum(cost_microusd) as cost_microusd, sum(unpriced) as unpriced,
+        sum(saving_microusd) as saving_microusd, array_agg(fine) as cells
+      from public.inference_rollup_5m as fine
+      where bucket_start >= p_start and bucket_start < p_start + interval '1 hour'
+      group by provider, model, route, experiment, arm, kind, outcome, error_code, fallback_from, cause
+    ) as alike
   ) as hours, private.condensed(hour) as condensed;
 end
 $$;

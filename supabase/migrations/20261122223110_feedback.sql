@@ -10,7 +10,7 @@ comment on table public.feedback is 'Thumbs (1 up, -1 down) and a few words, one
 create index feedback_created_idx on public.feedback (created_at);
 alter table public.feedback enable row level security;
 create policy "own feedback, all for operators" on public.feedback for select to authenticated using (
-  (select auth.jwt() -> 'app_metadata' ->> 'role') = 'operator'
+  ((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'operator'
   or exists (
     select from public.inference_events e where e.request_id = feedback.request_id and e.user_id = (select auth.uid()))
 );

@@ -478,7 +478,7 @@ create table public.experiment_results (
 comment on table public.experiment_results is 'The last analysis of each experiment: intervals, sample ratio, verdict.';
 alter table public.experiment_results enable row level security;
 create policy "operators" on public.experiment_results for select to authenticated
-  using ((select auth.jwt() -> 'app_metadata' ->> 'role') = 'operator');
+  using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'operator');
 revoke all on public.experiment_results from anon, authenticated, service_role;
 grant select on public.experiment_results to authenticated, service_role;
 

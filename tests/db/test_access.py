@@ -331,7 +331,7 @@ def test_functions_are_the_servers(connection: Connection) -> None:
         select p.proname, p.prosecdef, p.proconfig, array(
           select role from unnest(array['anon', 'authenticated', 'service_role']) role
           where has_function_privilege(role, p.oid, 'execute') and has_schema_privilege(role, p.pronamespace, 'usage'))
-        from pg_proc p where p.pronamespace = %s::regnamespace and p.prokind = 'f'
+        from pg_proc p where p.pronamespace = %s::regnamespace
     """
     public = connection.execute(query, ["public"]).fetchall()
     assert {name for name, *_ in public} == SERVER_ONLY_FUNCTIONS | SIGNED_IN_FUNCTIONS

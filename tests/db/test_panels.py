@@ -519,8 +519,8 @@ def test_another_roll_up_changes_nothing(filled: Filled) -> None:
     """Whatever is added up again comes out the same."""
     before = filled.session.rows(ALL_OF_IT)
     filled.session.rows(
-        "insert into private.rollup_due select distinct date_bin('5 min', created_at, '2000-01-01T00:00:00Z') "
-        "from public.inference_events"
+        "insert into private.rollup_due (bucket_start) "
+        "select distinct date_bin('5 min', created_at, '2000-01-01T00:00:00Z') from public.inference_events"
     )
     assert filled.session.call("rollup_inference", windows=100_000)["left"] == 0
     assert filled.session.rows(ALL_OF_IT) == before

@@ -41,6 +41,11 @@ doctor: ## Say what is on, off, missing or malformed, by variable name
 	@sh scripts/install local
 	@$(PY) -m local.report
 
+.PHONY: traffic
+traffic: ## Send real requests of 300 made-up users, so that the dashboard has something to tell (under three minutes)
+	@sh scripts/install local
+	@$(PY) -m local.traffic $(if $(USERS),--users $(USERS))
+
 .PHONY: replay-events
 replay-events: install-dev ## Make rows of the events in a log, where they are none yet: FILE=…
 	@$(PY) -m scripts.replay_events "$(FILE)"
@@ -81,6 +86,10 @@ bench-assets: install-dev ## What a repeat of a paid result costs beyond identit
 .PHONY: bench-incidents
 bench-incidents: install-dev ## Measure the webhook under load with a slow GitHub, and the cron with silent vendors
 	@$(PY) -m benchmarks.incidents
+
+.PHONY: bench-dashboard
+bench-dashboard: install-dev ## Hold the dashboard's panels to their goals over ten million events (20 min; EVENTS=…)
+	@$(PY) -m benchmarks.dashboard $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)

@@ -27,6 +27,7 @@ from lib.data.assets import Assets
 from lib.data.circuit import Circuit
 from lib.data.files import Files
 from lib.data.limits import Cap, Limits
+from lib.data.rollups import Rollups
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
@@ -153,6 +154,11 @@ class App:
     def stops(self) -> Stops:
         """What this process generates, and who wants it to stop."""
         return Stops(self.database)
+
+    @cached_property
+    def rollups(self) -> Rollups:
+        """The dashboard's numbers, added up beside the traffic."""
+        return Rollups(self.database)
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -404,6 +410,7 @@ class App:
     async def after_answer(self, request_id: str) -> None:
         """What is left to do once an answer is sent, while its caller waits for nothing any more. Never raises."""
         await self.recorder.deliver(request_id)
+        await self.rollups.keep_up()
         await self.flags.renew()
         if self.watch is not None:
             await self.watch.after_answer()

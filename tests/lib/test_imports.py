@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.cost",
         "lib.telemetry.events",
     },
-    "lib.cron": {"lib.data.circuit", "lib.errors"},
+    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors"},
     "lib.incidents": {
         "lib.cron",
         "lib.data.circuit",

@@ -14,11 +14,13 @@ import orjson
 from starlette.responses import Response
 
 from lib.app import current
+from lib.control.parameters import Parameters
 from lib.errors import FieldError, Forbidden, InvalidRequest, MethodNotAllowed, NotConfigured, NotFound
 from lib.http.auth import Caller
 from lib.http.endpoint import Call, Endpoint
 from lib.http.generate_request import GenerateRequest, read_generate_request
 from lib.http.generation import Form, Generation, wanted_form
+from lib.http.media import MediaAnswer, media_for, needs_storage
 from lib.http.money import open_account, worst_case_microusd
 from lib.http.once import ROUTE, once
 from lib.router.affinity import conversation_of
@@ -39,12 +41,19 @@ async def generate(call: Call) -> Response:
     content = call.json()
     body = read_generate_request(content)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
+    if body.makes_media:
+        needs_storage(call, form)
+        caller = await call.app.auth.with_account(call.request, caller)
+        if caller.set_cookie is not None:
+            call.headers["set-cookie"] = caller.set_cookie
     return await once(call, caller, content, form, partial(answered, call, caller, body, form))
 
 
 async def answered(call: Call, caller: Caller, body: GenerateRequest, form: Form) -> Response:
     """The answer, once the money for it is held."""
     parameters = await call.app.parameters_for(caller, body.parameters())
+    if not body.writes_text:
+        return await media_alone(call, caller, body, form, parameters)
     request = body.chat()
     request = replace(
         request,
@@ -62,6 +71,7 @@ async def answered(call: Call, caller: Caller, body: GenerateRequest, form: Form
     if context.choice != Choice():
         flag = flag.not_applied()
     call.headers.update((await account.reserved()).headers())
+    media = media_for(call, caller, body, parameters, account, flag) if body.makes_media else None
     answer = call.app.router.get_completion(flag, request, context)
     await account.raise_to(worst_case_microusd(answer.plan, request))
     subject = Subject(
@@ -81,8 +91,22 @@ async def answered(call: Call, caller: Caller, body: GenerateRequest, form: Form
         account=account,
         stops=call.app.stops,
         message_id=body.continued_message_id,
+        media=media,
     )
     return await generation.respond(form)
+
+
+async def media_alone(
+    call: Call, caller: Caller, body: GenerateRequest, form: Form, parameters: Parameters
+) -> Response:
+    """Pictures and speech for which nobody has to write: their money is held as each is bought."""
+    account = open_account(call, caller, parameters)
+    account.begin(0)
+    flag = await call.app.flags.provider(caller.id, caller.traits)
+    call.headers.update((await account.reserved()).headers())
+    media = media_for(call, caller, body, parameters, account, flag)
+    answer = MediaAnswer(media, call, caller.id, account, body.continued_message_id)
+    return await answer.respond(form)
 
 
 async def stop(call: Call) -> Response:

@@ -53,7 +53,7 @@ async def run(call: Call) -> Response:
         raise Unauthorized("The cron's secret does not hold.", headers={"www-authenticate": "Bearer"})
     if call.app.supabase is None:
         raise NotConfigured(f"Scheduled work needs rows: set {', '.join(SUPABASE_VARIABLES)}.")
-    report = await run_due(call.app.supabase.rpc)
+    report = await run_due(call.app.supabase.rpc, call.app.upkeep)
     return Response(orjson.dumps(report), media_type="application/json", headers={"cache-control": "no-store"})
 
 

@@ -17,20 +17,40 @@ from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
+from lib.cron import TASKS, Task
 from lib.data.accounts import Accounts
+from lib.data.assets import Assets
 from lib.data.circuit import Circuit
+from lib.data.files import Files
 from lib.data.limits import Cap, Limits
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
+from lib.media.pictures import Pictures
+from lib.media.rendering import Renderer
+from lib.media.speech import Speaker
+from lib.media.voices import Voices
 from lib.outbound import Outbound
 from lib.providers.base import TextProvider
-from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
+from lib.providers.catalog import (
+    EMBEDDING_ROWS,
+    IMAGE_ROWS,
+    ROWS,
+    SPEECH_ROWS,
+    EmbeddingRow,
+    ImageRow,
+    Row,
+    SpeechRow,
+)
+from lib.providers.elevenlabs import ElevenLabs
 from lib.providers.embeddings import EmbeddingProvider
+from lib.providers.fal import Fal
+from lib.providers.images import ImageProvider
 from lib.providers.openai_compatible import OpenAICompatible
 from lib.providers.openai_embeddings import OpenAIEmbeddings
+from lib.providers.speech import SpeechProvider
 from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
@@ -47,8 +67,10 @@ if TYPE_CHECKING:
 
     import httpx
 
-_TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp")
+_TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
+VOICES_S = 30.0
+LEFTOVERS_S = 60.0
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -69,6 +91,8 @@ class App:
         health: Health | None = None,
         embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
         cap: Cap | None = None,
+        speech_rows: tuple[SpeechRow, ...] = SPEECH_ROWS,
+        image_rows: tuple[ImageRow, ...] = IMAGE_ROWS,
     ) -> None:
         self.settings = settings
         self._cap = cap
@@ -79,6 +103,10 @@ class App:
         self._adapters: dict[str, TextProvider] = {}
         self._outbound = Outbound()
         self._embedding_adapters: dict[str, EmbeddingProvider] = {}
+        self._speech_rows = {row.name: row for row in speech_rows}
+        self._speech_adapters: dict[str, SpeechProvider] = {}
+        self._image_rows = {row.name: row for row in image_rows}
+        self._image_adapters: dict[str, ImageProvider] = {}
         for name in _TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -142,7 +170,7 @@ class App:
         return Flags(
             self.settings.provider_flag,
             self._flag_sources(),
-            on=[row.name for row in self._on],
+            on=list(dict.fromkeys([*(row.name for row in self._on), *self.settings.painters, *self.settings.speakers])),
             assignable=[row.name for row in self.assignable],
             tier=self.settings.tier,
         )
@@ -216,6 +244,53 @@ class App:
         return EmbeddingRouter(rows, frozenset(self.settings.embedders), self.embedding_provider)
 
     @cached_property
+    def assets(self) -> Assets | None:
+        """What belongs to callers; None without a Supabase project."""
+        access = self.settings.supabase
+        return None if self.database is None or access is None else Assets(self.database, Files(access, self.exchange))
+
+    @cached_property
+    def renderer(self) -> Renderer | None:
+        """Pays for pictures and speech once; None without a project to keep them."""
+        return None if self.assets is None else Renderer(self.assets, self.recorder, self._health)
+
+    @cached_property
+    def pictures(self) -> Pictures | None:
+        """Draws; None without a Supabase project."""
+        if self.renderer is None:
+            return None
+        rows = tuple(self._image_rows.values())
+        return Pictures(rows, frozenset(self.settings.painters), self.image_provider, self.renderer)
+
+    @cached_property
+    def speaker(self) -> Speaker | None:
+        """Reads aloud, and cleans recordings; None without a Supabase project."""
+        if self.renderer is None or self.assets is None:
+            return None
+        rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
+        return Speaker(rows, on, self.speech_provider, self.renderer, self.assets)
+
+    @cached_property
+    def voices(self) -> Voices | None:
+        """Who can read aloud; None without a Supabase project."""
+        if self.supabase is None:
+            return None
+        rows, on = tuple(self._speech_rows.values()), frozenset(self.settings.speakers)
+        return Voices(self.supabase, rows, on, self.speech_provider)
+
+    @property
+    def upkeep(self) -> Sequence[Task]:
+        """What is done on a schedule, beside what the database does itself."""
+        voices, assets = self.voices, self.assets
+        if voices is None or assets is None:
+            return TASKS
+        return (
+            *TASKS,
+            Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()),
+            Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()),
+        )
+
+    @cached_property
     def costs(self) -> Costs:
         """Prices."""
         return Costs()
@@ -258,6 +333,22 @@ class App:
                 row, api_key=access.api_key, base_url=access.base_url, http=self.http
             )
         return self._embedding_adapters[name]
+
+    def speech_provider(self, name: str) -> SpeechProvider:
+        """The adapter of a vendor of speech that is on."""
+        if name not in self._speech_adapters:
+            row, access = self._speech_rows[name], self.settings.speakers[name]
+            self._speech_adapters[name] = ElevenLabs(
+                row, api_key=access.api_key, base_url=access.base_url, http=self.http
+            )
+        return self._speech_adapters[name]
+
+    def image_provider(self, name: str) -> ImageProvider:
+        """The adapter of a vendor of pictures that is on."""
+        if name not in self._image_adapters:
+            row, access = self._image_rows[name], self.settings.painters[name]
+            self._image_adapters[name] = Fal(row, api_key=access.api_key, base_url=access.base_url, http=self.http)
+        return self._image_adapters[name]
 
     def http(self) -> httpx.AsyncClient:
         """The process's HTTP client, for SDKs. Imports its engine at the first call: use a thread."""

@@ -31,6 +31,7 @@ ProviderError                 what an adapter saw; the router decides what follo
 │   ├── ContextTooLong
 │   └── ContentRefused
 └── BrokenStream              the answer's bytes make no sense, or end too early
+    └── Unconfirmed           nobody knows whether the vendor took the request: to repeat it may be to pay twice
 
 ServiceFailed                 a service behind us, such as the config store, gave no answer to work with
 
@@ -261,6 +262,12 @@ class BrokenStream(ProviderError):
     """The answer's bytes make no sense, or it ended before it was complete."""
 
     code = "broken_stream"
+
+
+class Unconfirmed(BrokenStream):
+    """The answer to a submission was lost. The vendor may be at work on it: to submit again may be to pay twice."""
+
+    code = "submission_unconfirmed"
 
 
 class ServiceFailed(Exception):

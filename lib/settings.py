@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
-from lib.providers.catalog import EMBEDDING_ROWS, ROWS, EmbeddingRow, Row
+from lib.providers.catalog import (
+    EMBEDDING_ROWS,
+    IMAGE_ROWS,
+    ROWS,
+    SPEECH_ROWS,
+    AnyRow,
+    EmbeddingRow,
+    ImageRow,
+    Row,
+    SpeechRow,
+)
 
 Kind = Literal["secret", "connection", "url", "flag", "number", "name", "list", "text", "public"]
 Role = Literal["user", "operator"]
@@ -225,6 +235,8 @@ class Settings:
     parts: tuple[Part, ...]
     malformed: Mapping[str, str]
     embedders: Mapping[str, VendorAccess] = field(default_factory=dict[str, VendorAccess])
+    speakers: Mapping[str, VendorAccess] = field(default_factory=dict[str, VendorAccess])
+    painters: Mapping[str, VendorAccess] = field(default_factory=dict[str, VendorAccess])
     exposed: tuple[str, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     allow_anonymous: bool = False
@@ -252,11 +264,14 @@ class Settings:
 
 
 def variables(
-    rows: tuple[Row, ...] = ROWS, embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS
+    rows: tuple[Row, ...] = ROWS,
+    embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
+    speech_rows: tuple[SpeechRow, ...] = SPEECH_ROWS,
+    image_rows: tuple[ImageRow, ...] = IMAGE_ROWS,
 ) -> tuple[Variable, ...]:
     """Every variable the product reads: the vendors' from the catalogue, then our own."""
     vendors: dict[str, Variable] = {}
-    for row in (*rows, *embedding_rows):
+    for row in (*rows, *embedding_rows, *speech_rows, *image_rows):
         if row.key_var is not None:
             key = Variable(row.key_var, "secret", f"Key for {row.label}: turns it on.", row.name)
             vendors.setdefault(key.name, key)
@@ -275,6 +290,8 @@ def from_environ(
     environ: Mapping[str, str],
     rows: tuple[Row, ...] = ROWS,
     embedding_rows: tuple[EmbeddingRow, ...] = EMBEDDING_ROWS,
+    speech_rows: tuple[SpeechRow, ...] = SPEECH_ROWS,
+    image_rows: tuple[ImageRow, ...] = IMAGE_ROWS,
 ) -> Settings:
     """Read and check every variable; never raises, since a part that is off must not stop the others."""
     reader = _Reader(environ)
@@ -292,8 +309,10 @@ def from_environ(
                 f"{row.label}, spare while a vendor is on" if row.demo else row.label,
             )
         )
-    embedders = {row.name: access for row in embedding_rows if (access := reader.vendor(row)) is not None}
-    parts.append(_embeddings(embedding_rows, embedders))
+    embedders, speakers, painters = map(reader.vendors, (embedding_rows, speech_rows, image_rows))
+    parts.append(_media("embeddings", "vectors", embedding_rows, embedders))
+    parts.append(_media("speech", "voices", speech_rows, speakers))
+    parts.append(_media("images", "pictures", image_rows, painters))
     api_keys = reader.api_keys("API_KEYS")
     session_secret = reader.secret("SESSION_SECRET", at_least=MIN_SECRET_CHARACTERS)
     guests = reader.flag("ALLOW_ANONYMOUS") and session_secret is not None
@@ -310,6 +329,8 @@ def from_environ(
     return Settings(
         vendors=vendors,
         embedders=embedders,
+        speakers=speakers,
+        painters=painters,
         parts=tuple(parts),
         api_keys=api_keys,
         allow_anonymous=guests,
@@ -333,18 +354,20 @@ def from_environ(
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,
-        exposed=_exposed(environ, variables(rows, embedding_rows), {key.secret for key in api_keys}),
+        exposed=_exposed(
+            environ, variables(rows, embedding_rows, speech_rows, image_rows), {key.secret for key in api_keys}
+        ),
     )
 
 
-def _embeddings(rows: tuple[EmbeddingRow, ...], on: Mapping[str, VendorAccess]) -> Part:
-    """The part that its hosted vendors turn on, and on one machine the embedded model."""
+def _media(name: str, what: str, rows: Sequence[AnyRow], on: Mapping[str, VendorAccess]) -> Part:
+    """The part that its hosted vendors turn on, and on one machine the embedded stand-in."""
     labels = [row.label for row in rows if row.name in on] or [row.label for row in rows]
     others = tuple(name for row in rows[1:] if len(_needs(row)) == 1 for name in _needs(row))
-    return Part("embeddings", bool(on), _needs(rows[0]), f"vectors: {', '.join(labels)}", others)
+    return Part(name, bool(on), _needs(rows[0]), f"{what}: {', '.join(labels)}", others)
 
 
-def _needs(row: Row | EmbeddingRow) -> tuple[str, ...]:
+def _needs(row: AnyRow) -> tuple[str, ...]:
     """The variables that turn a vendor on."""
     url = () if row.base_url else (row.base_url_var,)
     return (row.key_var, *url) if row.key_var else url
@@ -384,7 +407,10 @@ class _Reader:
             self._reject(name, "is neither 1 nor 0: write 1")
         return value in {"1", "true"}
 
-    def vendor(self, row: Row | EmbeddingRow) -> VendorAccess | None:
+    def vendors(self, rows: Sequence[AnyRow]) -> dict[str, VendorAccess]:
+        return {row.name: access for row in rows if (access := self.vendor(row)) is not None}
+
+    def vendor(self, row: AnyRow) -> VendorAccess | None:
         base_url = self.url(row.base_url_var)
         api_key = self.secret(row.key_var) if row.key_var else None
         if base_url is None and row.base_url_var not in self.malformed:

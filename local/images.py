@@ -26,17 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from lib.providers.images import SIZES, SizeName
 from local.drawing import draw
 
-SizeName = Literal["square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"]
-SIZES: dict[SizeName, tuple[int, int]] = {
-    "square_hd": (1024, 1024),
-    "square": (512, 512),
-    "portrait_4_3": (768, 1024),
-    "portrait_16_9": (576, 1024),
-    "landscape_4_3": (1024, 768),
-    "landscape_16_9": (1024, 576),
-}
 MAX_BODY_BYTES = 64 * 1024
 KEPT = 200
 """Finished jobs with their pictures that stay fetchable; about half a megabyte each."""
@@ -235,10 +227,10 @@ def _missing() -> Response:
     return JSONResponse({"detail": "Request not found"}, 404)
 
 
-def main(port: int) -> None:
-    """Serve until standard input ends; port 0 takes a free one."""
+def serve(app: Starlette, port: int) -> None:
+    """Serve until standard input ends, having printed where; port 0 takes a free one."""
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(build(), log_level="error", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     threading.Thread(target=_end_with_input, args=(server,), daemon=True).start()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     server.run(sockets=[listener])
@@ -250,4 +242,4 @@ def _end_with_input(server: uvicorn.Server) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    serve(build(), int(sys.argv[1]) if len(sys.argv) > 1 else 0)

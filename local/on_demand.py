@@ -17,15 +17,17 @@ log = logging.getLogger("local.on_demand")
 class OnDemand:
     """A port of ours that hands each connection on to the engine, byte for byte, both ways."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, path: str = "/v1") -> None:
+        """`path` ends the base URL, as the engine's protocol wants it."""
         self._engine = engine
+        self._path = path
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[str] | None = None
 
     async def start(self) -> str:
         """Listen; return the base URL. Starts no process."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._path}"
 
     async def stop(self) -> None:
         """Listen no more, and end the engine where it runs."""

@@ -44,6 +44,8 @@ STATE = ROOT / ".local"
 DEFAULT_PORT = 8000
 GRACE_S = 1
 NOTHING: Mapping[str, ASGIApp] = MappingProxyType({})
+ON_DEMAND = {"embeddings": "/v1", "voice": "", "images": ""}
+"""Engines that start with their first caller, and the path that their base URLs end in."""
 FLAG_SOURCES = ("EDGE_CONFIG", "GLOBAL_CONFIG", "EXPERIMENTATION_CONFIG", "STATSIG_SERVER_SECRET")
 """Where one of these is set, flags come from there and not from the files of local/items."""
 
@@ -233,10 +235,12 @@ async def _start_engines(engines: AsyncExitStack) -> dict[str, str]:
             os.environ["LOCAL_TEXT_BASE_URL"] = await text.start()
         except EngineError as error:
             notes["local"] = str(error)
-    if not os.environ.get("LOCAL_EMBEDDINGS_BASE_URL"):
-        embeddings = OnDemand(Engine("local.embeddings", STATE / "embeddings.log"))
-        engines.push_async_callback(embeddings.stop)
-        os.environ["LOCAL_EMBEDDINGS_BASE_URL"] = await embeddings.start()
+    for name, path in ON_DEMAND.items():
+        variable = f"LOCAL_{name.upper()}_BASE_URL"
+        if not os.environ.get(variable):
+            engine = OnDemand(Engine(f"local.{name}", STATE / f"{name}.log"), path)
+            engines.push_async_callback(engine.stop)
+            os.environ[variable] = await engine.start()
     return notes
 
 

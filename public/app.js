@@ -2,9 +2,11 @@
  * The playground: a conversation with POST /api/generate, shown while it streams.
  *
  * What was typed or generated enters the page as text nodes, never as HTML. A turn's `data-state` is `waiting`,
- * `reasoning` or `streaming`, and then for good `done`, `stopped` (by the reader), `interrupted` (it began, then came
+ * `reasoning`, `streaming` or `making` (pictures, speech), and then for good `done`, `stopped` (by the reader), `interrupted` (it began, then came
  * an error) or `failed` (an error instead of an answer).
  */
+
+import { fileElement, offerOutputs, outputsOf } from './media.js';
 
 const GENERATE = '/api/generate';
 const DEMO_PROVIDER = 'local';
@@ -36,14 +38,20 @@ class Problem extends Error {
 /** One prompt and its answer, on the page. */
 class Turn {
   answer = '';
+  hasFiles = false;
   #served = {};
   #problem = null;
   #finishReason = null;
   #askedAt = performance.now();
   #firstTokenMs = null;
 
-  constructor(question) {
+  /** `options` are what the request said besides the question. */
+  constructor(question, options = {}) {
     this.question = question;
+    this.options = options;
+    const makes = { image: 'the picture', speech: 'the speech' };
+    const made = (options.outputs ?? []).map((output) => makes[output]).filter(Boolean);
+    this.making = made.length ? `Making ${made.join(' and ')}` : '';
     this.element = byId('turn-template').content.firstElementChild.cloneNode(true);
     this.#part('prompt').textContent = question;
     this.#part('retry').addEventListener('click', () => askAgain(this));
@@ -54,6 +62,10 @@ class Turn {
     switch (chunk.type) {
       case 'start':
         this.#learn(chunk.messageMetadata);
+        if (this.making && !this.#served.provider) this.#state('making', this.making);
+        break;
+      case 'text-end':
+        if (this.making) this.#state('making', this.making);
         break;
       case 'reasoning-delta':
         this.#part('reasoning').hidden = false;
@@ -64,6 +76,10 @@ class Turn {
         this.answer += chunk.delta;
         this.#state('streaming');
         this.#grow(this.#part('text'), chunk.delta);
+        break;
+      case 'file':
+        this.#part('files').append(fileElement(chunk, this.question));
+        this.hasFiles = true;
         break;
       case 'error':
         this.#problem = new Problem('Interrupted', chunk.errorText, { requestId: this.#served.id });
@@ -78,7 +94,7 @@ class Turn {
   end() {
     if (this.#problem) throw this.#problem;
     if (!this.#finishReason) throw this.#cut();
-    this.#settle('done', finishNote(this.#finishReason, this.answer));
+    this.#settle('done', finishNote(this.#finishReason, this.answer || this.hasFiles));
   }
 
   /** The reader has had enough. */
@@ -119,6 +135,10 @@ class Turn {
 
   #settle(state, note) {
     this.#state(state, note);
+    const failures = this.#served.errors ?? [];
+    this.#part('failures').replaceChildren(
+      ...failures.map(({ output, detail }) => element('li', {}, `No ${output}: ${detail}`)),
+    );
     this.#part('answer').setAttribute('aria-busy', 'false');
     this.#showFacts(factsOf(this.#served, this.#firstTokenMs));
   }
@@ -130,7 +150,7 @@ class Turn {
   }
 
   #showFacts(facts) {
-    if (!this.#served.provider) return;
+    if (!this.#served.provider && !this.#served.assets) return;
     const pairs = Object.entries(facts).map(([term, value]) =>
       element('div', {}, element('dt', {}, term), element('dd', {}, value)),
     );
@@ -143,9 +163,9 @@ class Turn {
   }
 }
 
-async function ask(question) {
-  const body = requestBody(question, turns);
-  const turn = new Turn(question);
+async function ask(question, options = outputsOf()) {
+  const body = requestBody(question, turns, options);
+  const turn = new Turn(question, options);
   turns.push(turn);
   byId('conversation').append(turn.element);
   running = new AbortController();
@@ -177,19 +197,19 @@ async function answer(turn, body, signal) {
 function askAgain(turn) {
   turns = turns.filter((other) => other !== turn);
   turn.element.remove();
-  ask(turn.question);
+  ask(turn.question, turn.options);
   stop.focus();
 }
 
 /** The conversation so far and the question. Turns without an answer are left out: a refused prompt stays refused. */
-function requestBody(question, earlier) {
+function requestBody(question, earlier, options = outputsOf()) {
   const answered = earlier.filter((turn) => turn.answer.trim());
-  if (!answered.length) return { prompt: question };
+  if (!answered.length) return { prompt: question, ...options };
   const messages = answered.flatMap((turn) => [
     { role: 'user', content: turn.question },
     { role: 'assistant', content: turn.answer },
   ]);
-  return { messages: [...messages, { role: 'user', content: question }] };
+  return { messages: [...messages, { role: 'user', content: question }], ...options };
 }
 
 /** The JSON chunks of a UI message stream, however its bytes were split on their way. */
@@ -235,12 +255,19 @@ function finishNote(reason, text) {
 }
 
 /** The line under an answer. `firstTokenMs` is our own clock's, for an answer whose end never told the server's. */
-function factsOf({ provider, model, usage, cost_usd: cost, timing_ms: timing }, firstTokenMs) {
-  return {
+function factsOf(served, firstTokenMs) {
+  const { provider, model, usage, cost_usd: cost, timing_ms: timing, assets = [] } = served;
+  const made = assets.map((asset) => `${asset.kind === 'audio' ? 'speech' : asset.kind} by ${asset.provider}`);
+  const text = {
     Provider: provider,
     Model: model,
     'First token': inSeconds(timing?.ttft ?? firstTokenMs),
     Tokens: inTokens(usage),
+  };
+  return {
+    ...(provider ? text : {}),
+    ...(made.length ? { Made: [...new Set(made)].join(', ') } : {}),
+    ...(made.length ? { Total: inSeconds(timing?.total ?? null) } : {}),
     Cost: inDollars(cost),
   };
 }
@@ -309,7 +336,7 @@ function asCurl(body) {
 /** The prompt in the box as a command, or the last one sent where the box is empty. */
 function currentCurl() {
   const typed = prompt.value.trim();
-  return asCurl(typed ? requestBody(typed, turns) : requestBody(turns.at(-1).question, turns.slice(0, -1)));
+  return asCurl(typed ? requestBody(typed, turns) : requestBody(turns.at(-1).question, turns.slice(0, -1), turns.at(-1).options));
 }
 
 async function copyCurl() {
@@ -350,6 +377,7 @@ async function showHealth() {
   const { status, parts, malformed = {} } = health;
   // What is deployed has nothing to edit, so nobody there asks for it.
   if (health.deployment === null) showControl();
+  offerOutputs(parts);
   const rows = [...Object.entries(malformed).map(malformedRow), ...parts.map(partRow)];
   byId('parts-list').replaceChildren(...rows);
   if (status !== 'ok') return showSummary('wrong', 'needs setup', 'Needs attention: see what is off or malformed.');

@@ -43,6 +43,8 @@ PROVIDER = Text(re.compile(r"[a-z0-9_-]{1,64}"), "provider's name")
 MODEL = Text(re.compile(r"[!-~]{1,128}"), "model's name")
 ROUTE = Text(re.compile(r"[a-z0-9_-]{1,64}/[!-~]{1,128}"), "provider/model")
 ID = Text(re.compile(r"[A-Za-z0-9_-]{1,64}"), "id")
+LANGUAGE = Text(re.compile(r"[a-z]{2}"), "language, as ISO 639-1 code")
+SHARE = Number(0, 1)
 STYLE = Text(re.compile(r"[^\x00-\x1f\x7f]{1,200}"), "text of up to 200 characters")
 
 Source: TypeAlias = Literal["request", "hypertune", "ai_config"]
@@ -123,7 +125,18 @@ class Parameters:
     )
     voice_id: str | None = _parameter(None, ID, "The voice that reads aloud, by ElevenLabs' id.", public=True)
     voice_model: str | None = _parameter(None, MODEL, "The model that reads aloud.", public=True)
-    img_style: str | None = _parameter(None, STYLE, "The style that pictures are drawn in.", public=True)
+    voice_language: str | None = _parameter(None, LANGUAGE, "The language that is read; unset: the model hears it.")
+    voice_speed: float | None = _parameter(None, Number(0.7, 1.2), "How fast is read; 1 is the voice's own pace.")
+    voice_stability: float | None = _parameter(None, SHARE, "How evenly is read; less is livelier.")
+    voice_similarity_boost: float | None = _parameter(None, SHARE, "How close to the original the voice keeps.")
+    voice_style: float | None = _parameter(None, SHARE, "How much the voice's own manner is heard.")
+    voice_speaker_boost: bool | None = _parameter(None, Switch(), "Whether the likeness to the original is raised.")
+    img_style: str | None = _parameter(
+        None,
+        STYLE,
+        "The style that pictures are drawn in: the name of one (docs/media.md), or words for it.",
+        public=True,
+    )
     img_model: str | None = _parameter(None, MODEL, "The model that draws.", public=True)
     captions_style: str | None = _parameter(None, STYLE, "How a video's captions look.", public=True)
     budget_usd_per_day: float | None = _parameter(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from lib.data.circuit import Rpc
-from lib.errors import DataFailed, LimitReached, Unavailable, UserRemoved
+from lib.errors import AppError, DataFailed, LimitReached, Unavailable, UserRemoved
 from lib.ids import uuid7
 
 Kind = Literal["user", "guest", "key"]
@@ -210,6 +210,14 @@ class Hold:
     there: bool = False
 
 
+@dataclass(slots=True)
+class Purchase:
+    """Money held for one thing that is bought beside the text. What was spent is None until somebody knows it."""
+
+    hold: Hold
+    spent_microusd: int | None = None
+
+
 class Account:
     """What one request may spend and has spent.
 
@@ -222,6 +230,7 @@ class Account:
         self._request_id = request_id
         self._caller = caller
         self._holds: list[Hold] = []
+        self._purchases: list[Purchase] = []
         self._reserving: asyncio.Task[Standing] | None = None
         self.spent_microusd: int | None = 0
 
@@ -251,8 +260,27 @@ class Account:
             self._holds.append(hold)
             await self._limits.reserve(hold, self._caller, counts=False)
 
+    async def purchase(self, microusd: int) -> Purchase:
+        """Hold this much more, for one thing; its buyer says what it came to. Raises LimitReached, Unavailable."""
+        purchase = Purchase(Hold(uuid7(), microusd))
+        self._purchases.append(purchase)
+        try:
+            await self._limits.reserve(purchase.hold, self._caller, counts=False)
+        except AppError:
+            purchase.spent_microusd = 0  # nothing will be bought; what was asked may be held all the same
+            raise
+        return purchase
+
+    @property
+    def purchased_microusd(self) -> int | None:
+        """What all purchases came to; None where nobody knows."""
+        spent = [purchase.spent_microusd for purchase in self._purchases]
+        return None if None in spent else sum(amount for amount in spent if amount is not None)
+
     async def settle(self) -> None:
         """Book what was spent and give back the rest. Never raises."""
+        for purchase in self._purchases:
+            await self._limits.settle(purchase.hold, purchase.spent_microusd)
         if self._reserving is not None:
             await asyncio.wait([self._reserving])
             if not self._reserving.cancelled():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from starlette.types import Receive
 
 from lib.errors import BadRequest, FieldError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Below the platform's own 4.5 MB, so that the error is ours."""
 MAX_LENGTH_DIGITS = 20
+MAX_ERRORS = 20
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """In objects and lists together: checking more would keep everyone else waiting."""
@@ -21,6 +25,7 @@ MAX_NAME = 100
 """Characters of a field's name that an error repeats."""
 
 Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound="BaseModel")
 
 
 async def read_body(receive: Receive, content_length: str | None) -> bytes | None:
@@ -65,6 +70,20 @@ def field_path(path: Sequence[str | int]) -> str:
         name = str(step) if len(str(step)) <= MAX_NAME else f"{str(step)[:MAX_NAME]}…"
         text += f"[{name}]" if isinstance(step, int) else f".{name}" if text else name
     return text
+
+
+def validated(model: type[Model], value: object) -> Model:
+    """A body's JSON as a model. Raises InvalidRequest naming every field that is wrong, never what was sent."""
+    from pydantic import ValidationError  # noqa: PLC0415 - who brings a model has loaded it
+
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+        fields = tuple(FieldError(field_path(detail["loc"]), detail["msg"]) for detail in found)
+        raise InvalidRequest(f"{fields[0].path}: {fields[0].message}", errors=fields) from None
 
 
 def _refuse_surrogates(body: bytes) -> None:

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, cast
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -21,48 +19,43 @@ from pydantic_core import PydanticCustomError
 
 from lib.control.parameters import DEFAULT_OUTPUT_TOKENS, MAX_TOKENS, TEMPERATURE, TOP_P
 from lib.errors import FieldError, InvalidRequest
-from lib.http.body import Path, field_path
+from lib.http.body import MAX_ERRORS, Path, field_path
+from lib.http.media_request import ImageOptions, Output, SpeechOptions
 from lib.http.messages import (
     IMAGE_TYPE,
     IMAGE_URL,
     MAX_TOOLS,
+    SAYS_SOMETHING,
     TOOL_NAME,
     TOOL_PART,
+    Filled,
     Label,
     Message,
+    Ours,
     ToolName,
     UIMessage,
     chat_messages,
+    last_question,
 )
 from lib.providers.base import ChatRequest
 
-MAX_ERRORS = 20
 MAX_MESSAGES = 1_000
 MAX_SCHEMA_BYTES = 64 * 1024
 
 TAG = "\0"
 """Begins the names by which pydantic tells the alternatives of a union apart: they are no part of a field's path, and
 no field's name can begin so."""
-_SAYS_SOMETHING = r"\S"
 _IN_WORDS = {
     "extra_forbidden": "unknown field",
     "missing": "is missing",
     "model_type": "must be an object",
     "too_short": "must hold at least one",
-    _SAYS_SOMETHING: "must say something",
+    SAYS_SOMETHING: "must say something",
     IMAGE_TYPE: "must be an image's type: only pictures are taken",
     IMAGE_URL: "must be an https URL or a picture as a base64 data URL",
     TOOL_NAME: "must fit the pattern of names: 1 to 64 letters, digits, _ or -",
     TOOL_PART: "must be tool- and a tool's name of 1 to 64 letters, digits, _ or -",
 }
-
-Filled = Annotated[str, StringConstraints(min_length=1, pattern=_SAYS_SOMETHING)]
-
-
-class _Ours(BaseModel):
-    """An object of our own contract: an unknown field is an error."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def _of_bounded_size(schema: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def _of_bounded_size(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-class JsonSchema(_Ours):
+class JsonSchema(Ours):
     """What the answer must look like, as OpenAI's `json_schema`."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -81,51 +74,54 @@ class JsonSchema(_Ours):
     strict: bool | None = None
 
 
-class SchemaFormat(_Ours):
+class SchemaFormat(Ours):
     """OpenAI's `response_format`, of type json_schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
 
-class ObjectFormat(_Ours):
+class ObjectFormat(Ours):
     """OpenAI's `response_format` for any JSON object."""
 
     type: Literal["json_object"]
 
 
-class _Function(_Ours):
+class _Function(Ours):
     name: ToolName
     description: str | None = None
     parameters: Annotated[dict[str, Any], AfterValidator(_of_bounded_size)] | None = None
     strict: bool | None = None
 
 
-class Tool(_Ours):
+class Tool(Ours):
     """A tool that the model may call, as OpenAI's function tool."""
 
     type: Literal["function"]
     function: _Function
 
 
-class _Named(_Ours):
+class _Named(Ours):
     name: ToolName
 
 
-class NamedTool(_Ours):
+class NamedTool(Ours):
     """OpenAI's `tool_choice`, where it names the one tool to call."""
 
     type: Literal["function"]
     function: _Named
 
 
-class GenerateRequest(_Ours):
-    """POST /api/generate: exactly one of `prompt` and `messages`; the rest has defaults."""
+class GenerateRequest(Ours):
+    """POST /api/generate: exactly one of `prompt` and `messages`, where either is needed; the rest has defaults."""
 
     prompt: Filled | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)] | None = None
     system: Filled | None = None
-    outputs: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = ["text"]
+    outputs: Annotated[list[Output], Field(min_length=1, max_length=3, default_factory=lambda: ["text"])]
+    image: ImageOptions | None = None
+    speech: SpeechOptions | None = None
+    cache: bool | None = None
     provider: Label | None = None
     model: Label | None = None
     temperature: Annotated[float, Field(ge=TEMPERATURE.low, le=TEMPERATURE.high)] | None = None
@@ -164,16 +160,26 @@ class GenerateRequest(_Ours):
             Annotated[str, StringConstraints(min_length=1, max_length=64)],
             Annotated[str, StringConstraints(max_length=512)],
         ],
-        Field(max_length=16),
-    ] = {}
+        Field(max_length=16, default_factory=dict),
+    ]
     # What useChat sends along: the conversation's name, and what nothing here needs.
     id: Label | None = None
     trigger: Label | None = None
     message_id: Annotated[Label | None, Field(alias="messageId")] = None
 
     @validator(mode="after")
+    def _outputs_as_described(self) -> GenerateRequest:
+        if len(set(self.outputs)) < len(self.outputs):
+            raise _refused(("outputs",), "must not name one twice")
+        for name, options in (("image", self.image), ("speech", self.speech)):
+            if options is not None and name not in self.outputs:
+                raise _refused((name,), "is described, but not among the outputs")
+        return self
+
+    @validator(mode="after")
     def _one_input(self) -> GenerateRequest:
-        if (self.prompt is None) == (self.messages is None):
+        neither_or_both = (self.prompt is None) == (self.messages is None)
+        if neither_or_both and (self.prompt is not None or self.writes_text or self.draws_from_the_question):
             which = "are both there: send one" if self.prompt is not None else "are both missing: send one"
             raise InvalidRequest(
                 f"prompt and messages {which}.",
@@ -192,6 +198,28 @@ class GenerateRequest(_Ours):
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise _refused(("tool_choice", "function", "name"), "must be the name of one of the tools")
         return self
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether a model has to write: for an answer in words, or for speech that has no other words to read."""
+        return "text" in self.outputs or ("speech" in self.outputs and (self.speech or SpeechOptions()).needs_text)
+
+    @property
+    def draws_from_the_question(self) -> bool:
+        """Whether the user's prompt is the picture's, too."""
+        return "image" in self.outputs and (self.image is None or self.image.prompt is None)
+
+    @property
+    def makes_media(self) -> bool:
+        """Whether there will be files."""
+        return self.outputs != ["text"]
+
+    def question(self) -> str:
+        """What the user says, or said last, in words. Raises InvalidRequest where that is nothing."""
+        question = self.prompt or (last_question(self.messages) if self.messages else "")
+        if not question:
+            raise _refused(("image", "prompt"), "is missing, and the last message has no words to draw from")
+        return question
 
     @property
     def continued_message_id(self) -> str | None:

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, cast
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from lib.errors import FieldError, InvalidRequest
@@ -18,17 +27,25 @@ MAX_TOOLS = 128
 """Defined by a request, or called by a message: OpenAI's limit."""
 IMAGE_TYPE = r"^image/"
 IMAGE_URL = r"^(https://|data:image/[a-z.+-]+;base64,)"
+SAYS_SOMETHING = r"\S"
 TOOL_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 TOOL_PART = r"^tool-[A-Za-z0-9_-]{1,64}$"
 DENIED = "Tool call execution denied."
 """What the AI SDK tells a model of a call that the user denied without a reason."""
 NEVER_RAN = "There is no result: the tool was not run."
 
+Filled = Annotated[str, StringConstraints(min_length=1, pattern=SAYS_SOMETHING)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ImageUrl = Annotated[str, StringConstraints(pattern=IMAGE_URL)]
 ToolName = Annotated[str, StringConstraints(pattern=TOOL_NAME)]
 Chat = dict[str, object]
 """A message in OpenAI's wire shape."""
+
+
+class Ours(BaseModel):
+    """An object of our own contract: an unknown field is an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Foreign(BaseModel):
@@ -248,6 +265,16 @@ class UIMessage(Foreign):
     role: Literal["system", "user", "assistant"]
     parts: Annotated[list[UIPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_files_aside(cls, message: Any) -> Any:
+        """Pictures and speech of an earlier answer are the page's business: whatever they are, they are no input."""
+        parts: Any = message.get("parts")
+        if message.get("role") != "assistant" or not isinstance(parts, list):
+            return message
+        kept = [{"type": "data-file"} if _part_tag(part) == "\0file" else part for part in cast("list[Any]", parts)]
+        return {**message, "parts": kept}
+
     def chat(self) -> Iterator[Chat]:
         """What of it a vendor gets: text, users' pictures and tool calls; other parts are the page's business.
 
@@ -312,6 +339,15 @@ def chat_messages(messages: Sequence[OpenAIMessage | AssistantMessage | ToolMess
     if all(message["role"] == "system" for message in chat):
         raise InvalidRequest("messages hold no question.", errors=(FieldError("messages", "needs a user's message"),))
     return chat
+
+
+def last_question(messages: Sequence[OpenAIMessage | AssistantMessage | ToolMessage | UIMessage]) -> str:
+    """The words of the last message of a user's; empty where it has none."""
+    last = next((message for message in reversed(messages) if message.role == "user"), None)
+    content: object = next((each["content"] for each in last.chat()), "") if last is not None else ""
+    if isinstance(content, str):
+        return content.strip()
+    return "\n".join(part["text"] for part in cast("list[Any]", content) if part["type"] == "text").strip()
 
 
 def _follow(message: Chat, open_calls: dict[object, Path], where: Path) -> None:

@@ -8,7 +8,8 @@ Absent fields are left out: the client's schema refuses null.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import orjson
 
@@ -69,6 +70,16 @@ class UIMessageWriter:
                     out.append(frame({"type": f"{kind}-delta", "id": str(self._parts), "delta": text}))
             out += map(self._call, delta.tool_calls)
         return b"".join(out)
+
+    def files(self, files: Sequence[Mapping[str, Any]]) -> bytes:
+        """Files of the answer, each with `url` and `content_type`. A text that is open goes on after them."""
+        return b"".join(
+            frame({"type": "file", "url": file["url"], "mediaType": file["content_type"]}) for file in files
+        )
+
+    def close(self) -> bytes:
+        """No more text will come."""
+        return self._switch(None)
 
     def another(self) -> bytes:
         """Another model speaks from here on: what it thinks does not go on from what the one before it thought."""
@@ -131,6 +142,17 @@ class UIMessageWriter:
             self._parts += 1
             out += frame({"type": f"{kind}-start", "id": str(self._parts)})
         return out
+
+
+def without_none(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The AI SDK's client takes no null: what is unknown is left out, at any depth."""
+    return {key: _without_none(item) for key, item in value.items() if item is not None}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return without_none(cast("dict[str, Any]", value))
+    return [_without_none(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _available(call: ToolCall) -> bytes:

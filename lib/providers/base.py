@@ -106,6 +106,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Units:
+    """What a vendor bills a call by that has no tokens; `estimated`: as we reckon, since it never said."""
+
+    unit: Literal["characters", "megapixels", "seconds"]
+    amount: float
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of a call that the model wants made; `arguments` is the next of its JSON text.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from lib.providers.base import Capability, Model
 from lib.providers.embeddings import EmbeddingModel
+from lib.providers.images import ImageModel
+from lib.providers.speech import SpeechModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +158,99 @@ EMBEDDING_ROWS: tuple[EmbeddingRow, ...] = (
         keep_alive=False,
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRow:
+    """A vendor of speech that speaks ElevenLabs' protocol; what its fields have in common with Row means the same.
+
+    The first model is the one for callers who name none, and `voice` the voice. `codecs` are what formats may begin
+    with; `isolates`: it can take the noise out of a recording.
+    """
+
+    name: str
+    label: str
+    base_url_var: str
+    models: tuple[SpeechModel, ...]
+    voice: str
+    key_var: str | None = None
+    base_url: str | None = None
+    demo: bool = False
+    keep_alive: bool = True
+    codecs: tuple[str, ...] = ("mp3", "wav", "opus")
+    isolates: bool = True
+
+
+# Longest texts: https://help.elevenlabs.io/hc/en-us/articles/19572237925521
+SPEECH_ROWS: tuple[SpeechRow, ...] = (
+    SpeechRow(
+        name="elevenlabs",
+        label="ElevenLabs",
+        key_var="ELEVENLABS_API_KEY",
+        base_url_var="ELEVENLABS_BASE_URL",
+        base_url="https://api.elevenlabs.io",
+        models=(
+            SpeechModel("eleven_flash_v2_5", 40_000),
+            SpeechModel("eleven_multilingual_v2", 10_000, takes_language=False),
+            SpeechModel("eleven_v3", 5_000),
+        ),
+        voice="21m00Tcm4TlvDq8ikWAM",
+    ),
+    SpeechRow(
+        name="local",
+        label="Embedded voice, English only",
+        base_url_var="LOCAL_VOICE_BASE_URL",
+        models=(SpeechModel("piper-joe-medium", 5_000, languages=frozenset({"en"})),),
+        voice="joe",
+        demo=True,
+        keep_alive=False,
+        codecs=("mp3", "wav"),
+        isolates=False,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """A vendor of pictures that speaks fal's queue protocol; what its fields have in common with Row means the same.
+
+    The first model is the one for callers who name none. `hosts` are the domains that its pictures may lie on, by
+    https; beside them the base URL's own origin may.
+    """
+
+    name: str
+    label: str
+    base_url_var: str
+    models: tuple[ImageModel, ...]
+    key_var: str | None = None
+    base_url: str | None = None
+    hosts: tuple[str, ...] = ()
+    demo: bool = False
+    keep_alive: bool = True
+
+
+IMAGE_ROWS: tuple[ImageRow, ...] = (
+    ImageRow(
+        name="fal",
+        label="fal",
+        key_var="FAL_KEY",
+        base_url_var="FAL_BASE_URL",
+        base_url="https://queue.fal.run",
+        models=(
+            ImageModel("fal-ai/flux/schnell", arguments=(("num_inference_steps", 4),)),
+            ImageModel("fal-ai/flux/dev", arguments=(("num_inference_steps", 28),)),
+        ),
+        hosts=("fal.media", "fal.ai", "fal.run"),
+    ),
+    ImageRow(
+        name="local",
+        label="Embedded pictures, drawn by rule",
+        base_url_var="LOCAL_IMAGES_BASE_URL",
+        # The path is the model's name to the engine, which takes any.
+        models=(ImageModel("local/drawing"),),
+        demo=True,
+        keep_alive=False,
+    ),
+)
+
+AnyRow: TypeAlias = Row | EmbeddingRow | SpeechRow | ImageRow

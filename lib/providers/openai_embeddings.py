@@ -8,18 +8,19 @@ import logging
 import time
 from array import array
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
+from lib.errors import BrokenStream, ConnectionFailed, ProviderError
 from lib.providers.base import Usage
 from lib.providers.catalog import EmbeddingRow
 from lib.providers.chat import ABSURD_TOKENS, error_for
 from lib.providers.embeddings import Embedded, EmbeddingModel, EmbeddingRequest, Vector
+from lib.providers.transport import lost
 
 if TYPE_CHECKING:
     import httpx
@@ -137,19 +138,10 @@ def _usage(answer: Any) -> Usage | None:
 
 def _translate(error: Any, *, begun: bool) -> Exception:
     """Our name for what the SDK or the HTTP client below it raised, by type, status and code."""
-    openai, http, aiohttp = map(importlib.import_module, ("openai", "httpx", "aiohttp"))
+    openai: Any = importlib.import_module("openai")
     if isinstance(error, openai.APIStatusError):
         return error_for(error.status_code, error.body, error.response.headers, time.time())
-    # httpx-aiohttp calls every lost connection a timeout; only the cause tells.
-    if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
-        return TimedOut()
-    if isinstance(error, openai.APIConnectionError | http.HTTPError | aiohttp.ClientError | OSError):
+    failure = lost(error, begun=begun)
+    if failure is None and isinstance(error, openai.APIConnectionError):
         return BrokenStream() if begun else ConnectionFailed()
-    return error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
+    return failure or error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.errors import AppError, ProviderError
-from lib.providers.base import Delta, FinishReason, Usage
+from lib.providers.base import Delta, FinishReason, Units, Usage
 from lib.router.plan import Candidate
 from lib.router.recovery import Habit
 
@@ -72,6 +72,8 @@ class Attempt:
     characters: int = 0
     added_characters: int = 0
     """How much its prompt is longer than the request's, to go on from what was delivered."""
+    units: Units | None = None
+    """What a picture or speech is billed by; None there means that nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from lib.errors import (
     RateLimited,
     RequestRejected,
     TimedOut,
+    Unconfirmed,
 )
 from lib.providers.base import Delta
 from lib.router.attempt import (
@@ -346,7 +347,7 @@ class Completion:
         Nor where it said to come back later than `longest_s` from now.
         """
         tries = sum(other.candidate == attempt.candidate for other in self.attempts)
-        hopeless = isinstance(error, TimedOut | CredentialsRejected | QuotaExhausted | ModelUnavailable)
+        hopeless = isinstance(error, TimedOut | Unconfirmed | CredentialsRejected | QuotaExhausted | ModelUnavailable)
         too_late = error.retry_after_s is not None and error.retry_after_s > longest_s
         return tries == 1 and not hopeless and not too_late
 

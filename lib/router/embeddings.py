@@ -9,19 +9,17 @@ asking for vectors to compare with those.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lib.errors import AppError, FieldError, InvalidRequest, NoProvider, ProviderError, TimedOut
-from lib.providers.base import Delta, Model
+from lib.errors import AppError, FieldError, InvalidRequest, NoProvider
+from lib.providers.base import Model
 from lib.providers.catalog import EmbeddingRow
 from lib.providers.embeddings import Embedded, EmbeddingModel, EmbeddingProvider, EmbeddingRequest, Vector
-from lib.router.attempt import Attempt, Ended, Event, Failed, Finish, GiveUp, Open, Policy, Received, Tick
-from lib.router.completion import Completion
+from lib.router.attempt import Attempt, Policy
 from lib.router.health import Health
 from lib.router.plan import Candidate, Choice
+from lib.router.whole import WholeCall
 
 MAX_REQUEST_BYTES = 1_200_000
 """Of all texts of a call together: about OpenAI's 300,000 tokens."""
@@ -101,60 +99,27 @@ class EmbeddingCall:
         health: Health,
         provider: Callable[[str], EmbeddingProvider],
     ) -> None:
-        self._clock = asyncio.get_running_loop().time
         self._models = {candidate.provider: candidate.model for candidate in plan}
         self._request = request
         self._provider = provider
-        self._core = Completion([candidate.route for candidate in plan], policy, health, random.random, self._clock())
-        self._embedded: Embedded | None = None
+        self._call = WholeCall([candidate.route for candidate in plan], self._ask, policy, health)
 
     @property
     def attempts(self) -> Sequence[Attempt]:
         """Every call to a vendor so far, in order."""
-        return self._core.attempts
+        return self._call.attempts
 
     async def result(self) -> Embeddings:
         """The vectors; to be awaited once. Raises AppError where nobody answers; cancelling it stops the vendor."""
-        asked: Attempt | None = None
-        try:
-            actions = self._core.start(self._clock())
-            while True:
-                for action in actions:
-                    match action:
-                        case Open(attempt):
-                            asked = attempt
-                        case Finish():
-                            return self._answer(self._core.attempts[-1])
-                        case GiveUp(error):
-                            raise error
-                        case _:
-                            pass  # nothing is delivered in pieces, and whoever is left has ended already
-                actions = self._core.handle(await self._next(asked), self._clock())
-                asked = None
-        finally:
-            self._core.abandon(self._clock())
-
-    async def _next(self, asked: Attempt | None) -> Event:
-        """Wait for the one vendor that is asked, or until one is to be asked again."""
-        until = self._core.waiting(self._clock())
-        if asked is None:
-            await asyncio.sleep(until - self._clock())
-            return Tick()
-        name = asked.candidate.provider
-        try:
-            async with asyncio.timeout_at(until):
-                self._embedded = await self._provider(name).embed(self._request, self._models[name])
-        except TimeoutError:
-            return Failed(asked, TimedOut())
-        except ProviderError as error:
-            return Failed(asked, error)
-        self._core.handle(Received(asked, [Delta(usage=self._embedded.usage)]), self._clock())
-        return Ended(asked)
-
-    def _answer(self, attempt: Attempt) -> Embeddings:
-        assert self._embedded is not None  # noqa: S101 - for the type checker
-        vectors, candidate = self._embedded.vectors, attempt.candidate
+        vectors = (await self._call.result()).vectors
+        candidate = self.attempts[-1].candidate
         return Embeddings(vectors, candidate.provider, candidate.model.id, len(vectors[0]))
+
+    async def _ask(self, attempt: Attempt) -> Embedded:
+        name = attempt.candidate.provider
+        embedded = await self._provider(name).embed(self._request, self._models[name])
+        attempt.usage = embedded.usage
+        return embedded
 
 
 def make_embedding_plan(

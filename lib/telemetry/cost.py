@@ -1,4 +1,4 @@
-"""What tokens cost: from genai-prices where it keeps the vendor, else from our dated prices.json, else unknown."""
+"""What calls cost: tokens by genai-prices where it keeps the vendor, all else by our dated prices.json, or unknown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import importlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from lib.providers.base import Usage
+from lib.providers.base import Units, Usage
 
 GENAI_PRICES_ID = {"groq": "groq", "xai": "x-ai"}
 """Our names of the vendors that genai-prices keeps, and its names for them."""
@@ -21,7 +22,10 @@ FLAT = {"input_mtok", "cache_read_mtok", "output_mtok"}
 """What genai-prices calls the rates of text, where there are no others."""
 
 log = logging.getLogger("costs")
+MEGAPIXEL = 1_048_576
 _MILLION = Decimal(1_000_000)
+_LISTED = {"characters": ("characters", 1000), "megapixels": ("megapixels", 1), "seconds": ("audio_minutes", 60)}
+"""What prices.json calls the units, and of how many its prices are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,50 @@ def worst_case_usd(provider: str, model: str, usage: Usage) -> Decimal:
     return (price["input"] * usage.input_tokens + price["output"] * usage.output_tokens) / _MILLION
 
 
+def speech_price(provider: str, model: str, characters: int) -> Decimal | None:
+    """What reading so many characters costs, white space included, or None where it is unknown."""
+    rate = _media_rate("characters", provider, model)
+    return None if rate is None else rate * characters / 1000
+
+
+def isolation_price(provider: str, seconds: float) -> Decimal | None:
+    """What taking the noise out of so many seconds of audio costs, or None where it is unknown."""
+    rate = _media_rate("audio_minutes", provider, "audio_isolation")
+    return None if rate is None else rate * Decimal(str(seconds)) / 60
+
+
+def image_price(provider: str, model: str, sizes: Iterable[tuple[int, int]]) -> Decimal | None:
+    """What pictures of these widths and heights cost, or None where it is unknown.
+
+    fal bills megapixels begun, of each picture; it quotes 1024 x 1024 as one, so that one has 2^20 pixels here.
+    """
+    rate = _media_rate("megapixels", provider, model)
+    return None if rate is None else rate * billed_megapixels(sizes)
+
+
+def billed_megapixels(sizes: Iterable[tuple[int, int]]) -> int:
+    """The megapixels begun of pictures of these widths and heights: see image_price."""
+    return sum(-(-width * height // MEGAPIXEL) for width, height in sizes)
+
+
+def units_price(provider: str, model: str, units: Units) -> Decimal | None:
+    """What so many units cost, or None where it is unknown."""
+    listed, per = _LISTED[units.unit]
+    rate = _media_rate(listed, provider, model)
+    return None if rate is None else rate * Decimal(str(units.amount)) / per
+
+
+def worst_units_usd(provider: str, model: str, units: Units) -> Decimal:
+    """The most that so many units can cost: a model without a price counts as the dearest of its kind."""
+    known = units_price(provider, model, units)
+    if known is not None:
+        return known
+    listed, per = _LISTED[units.unit]
+    rows = _prices()["media"][listed].values()
+    dearest = max(Decimal(row["usd"]) for models in rows for row in models.values())
+    return dearest * Decimal(str(units.amount)) / per
+
+
 def flat_rates(price: Any) -> Rates | None:
     """The rates of a genai-prices calculation, or None where they differ with the prompt's length or the time of day.
 
@@ -145,21 +193,27 @@ def _kept_price(genai_prices: Any, provider: str, model: str, usage: Usage) -> A
         return None
 
 
+def _media_rate(unit: str, provider: str, model: str) -> Decimal | None:
+    row = _prices()["media"][unit].get(provider, {}).get(model)
+    return None if row is None else Decimal(row["usd"])
+
+
 _Prices = dict[str, dict[str, dict[str, Decimal]]]
 """By provider and model: `input` and `output`."""
 
 
 @cache
 def _own_prices() -> _Prices:
-    return _as_decimals(_file()["models"])
+    return _as_decimals(_prices()["models"])
 
 
 @cache
 def _ceilings() -> _Prices:
-    return _as_decimals(_file()["ceilings"])
+    return _as_decimals(_prices()["ceilings"])
 
 
-def _file() -> dict[str, Any]:
+@cache
+def _prices() -> Any:
     return json.loads((Path(__file__).parent / "prices.json").read_text(), parse_float=Decimal)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,13 +16,17 @@ from lib.ids import uuid7
 from lib.providers.base import Usage
 from lib.router.attempt import Attempt
 from lib.router.plan import Exposure, ProviderFlag
-from lib.telemetry.cost import Costs
+from lib.telemetry.cost import Costs, units_price
 from lib.telemetry.sinks import Sinks
 
 CHARACTERS_PER_TOKEN = 4
 """For estimates alone, where a provider never told what it counted: the usual rule of thumb for English."""
 
 log = logging.getLogger("ai_inference")
+Modality = Literal["text", "embedding", "image", "speech"]
+MEDIA: frozenset[Modality] = frozenset({"image", "speech"})
+MEDIA_NUMBERS_FROM = 100
+"""Calls for pictures and speech are numbered from here: those for text keep the numbers that they have without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,15 @@ class Subject:
     flag: ProviderFlag
     prompt_characters: int
     metadata: Mapping[str, str]
-    modality: Literal["text", "embedding"] = "text"
+    modality: Modality = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceEvent:
     """One call to a provider. Times in milliseconds, cost in millionths of a US dollar, null where unknown.
 
-    Number 0 is a request for which nobody was called, since all rested. `cache_saved_micro_usd`: how much more the
+    Number 0 is a request for which nobody was called, since all rested. `units` and `unit` are what pictures and speech
+    are billed by. `cache_saved_micro_usd`: how much more the
     input would have cost, had the provider not had the beginning of it in its cache.
     Every column of a later store has its field from the first line on: gate and rollout stay null until there is one.
     """
@@ -68,6 +74,8 @@ class InferenceEvent:
     output_tokens: int
     cached_tokens: int | None
     reasoning_tokens: int
+    units: float | None
+    unit: str | None
     estimated: bool
     cost_micro_usd: int | None
     cost_unknown: bool
@@ -140,6 +148,7 @@ class Recorder:
         self._costs = costs
         self._sinks = sinks or Sinks()
         self._waiting: dict[str, list[Event]] = {}
+        self._media_calls: Counter[str] = Counter()
         self._region = region
         self._deployment = deployment
         self._cold_start = True
@@ -160,9 +169,15 @@ class Recorder:
         total: Decimal | None = Decimal(0)
         used, any_estimated = Usage(0, 0), False
         for attempt in attempts:
+            candidate = attempt.candidate
+            if subject.modality in MEDIA:
+                charge = _media_charge(attempt)
+                total = None if total is None or charge.cost_usd is None else total + charge.cost_usd
+                any_estimated = any_estimated or charge.estimated
+                charges.append(charge)
+                continue
             usage, estimated = _usage(attempt, subject.prompt_characters)
             used, any_estimated = used + usage, any_estimated or estimated
-            candidate = attempt.candidate
             cost = await self._costs.usd(candidate.provider, candidate.model.id, usage)
             saved = None if estimated else await self._costs.saved_usd(candidate.provider, candidate.model.id, usage)
             total = None if total is None or cost is None else total + cost
@@ -188,19 +203,21 @@ class Recorder:
     async def deliver(self, request_id: str) -> None:
         """Hand what this request has left behind to the sinks, as one batch. Never raises."""
         events = self._waiting.pop(request_id, None)
+        self._media_calls.pop(request_id, None)
         if self._sinks and events:
             await self._sinks.deliver(events)
 
     def _event(self, subject: Subject, charge: Charge, *, cold_start: bool) -> InferenceEvent:
         attempt, usage, cost = charge.attempt, charge.usage, charge.cost_usd
         ended_at = attempt.ended_at if attempt.ended_at is not None else attempt.started_at
+        units = attempt.units
         first_token_at = attempt.first_token_at
         return InferenceEvent(
             event="ai_inference",
             id=uuid7(),
             created_at=_now(),
             request_id=subject.request_id,
-            attempt=attempt.number,
+            attempt=self._number(subject, attempt),
             kind=attempt.kind,
             caller_id=subject.caller_id,
             caller_kind=subject.caller_kind,
@@ -217,6 +234,8 @@ class Recorder:
             output_tokens=usage.output_tokens,
             cached_tokens=None if charge.estimated else usage.cached_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            units=None if units is None else units.amount,
+            unit=None if units is None else units.unit,
             estimated=charge.estimated,
             cost_micro_usd=_micro(cost),
             cost_unknown=cost is None,
@@ -234,6 +253,19 @@ class Recorder:
             deployment=self._deployment,
             metadata=subject.metadata,
         )
+
+    def _number(self, subject: Subject, attempt: Attempt) -> int:
+        """Of all that a request asks of its vendors, no two calls have the same: a row is known by it."""
+        if subject.modality not in MEDIA or attempt.number == 0:
+            return attempt.number
+        self._media_calls[subject.request_id] += 1
+        return MEDIA_NUMBERS_FROM + self._media_calls[subject.request_id]
+
+
+def _media_charge(attempt: Attempt) -> Charge:
+    units, candidate = attempt.units, attempt.candidate
+    cost = Decimal(0) if units is None else units_price(candidate.provider, candidate.model.id, units)
+    return Charge(attempt, Usage(0, 0), units is not None and units.estimated, cost, Decimal(0))
 
 
 def _micro(usd: Decimal | None) -> int | None:

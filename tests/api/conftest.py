@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.studio import Studio
+from tests.conftest import Serve, hosted_over
 from tests.database import Database
+from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.fakes.fal import FakeFal
 from tests.fakes.loop import LoopThread
+from tests.fakes.vendor import Vendor
 from tests.instances import Instance, instance
 from tests.local.supabase.conftest import PUBLISHABLE, SECRET, Clock, Project, served
 
@@ -39,3 +44,22 @@ def start_instance(tmp_path: Path) -> Iterator[StartInstance]:
     with ExitStack() as running:
         number = iter(range(10_000))
         yield lambda environ: running.enter_context(instance(environ, tmp_path / f"instance-{next(number)}.log"))
+
+
+@pytest.fixture
+def studio(serve: Serve, supabase: Project, vendor: Vendor, loop: LoopThread) -> Iterator[Studio]:
+    """See Studio; afterwards every request to a vendor must have fitted its description."""
+    fal, voice = FakeFal(loop), FakeElevenLabs(loop)
+    environ = {
+        **hosted_over(groq=vendor),
+        **over(supabase),
+        "FAL_KEY": "key-of-fal-0123456789",
+        "FAL_BASE_URL": fal.url,
+        "ELEVENLABS_API_KEY": "key-of-elevenlabs-0123456789",
+        "ELEVENLABS_BASE_URL": voice.url,
+    }
+    with ExitStack() as running:
+        running.callback(fal.close)
+        running.callback(voice.close)
+        yield Studio(serve(environ), supabase, vendor, fal, voice)
+    assert (fal.violations, voice.violations) == ([], [])

@@ -28,7 +28,9 @@ def test_well(serve: Serve, vendor: Vendor, store: Web) -> None:
     assert (body["status"], body["malformed"]) == ("ok", {})
     assert {part["name"]: part["on"] for part in body["parts"]} == {
         **dict.fromkeys(("groq", "api keys", "guests", "edge config"), True),
-        **dict.fromkeys(("xai", "deepinfra", "local", "embeddings", "statsig", "supabase", "cron"), False),
+        **dict.fromkeys(
+            ("xai", "deepinfra", "local", "embeddings", "speech", "images", "statsig", "supabase", "cron"), False
+        ),
     }
     assert [part for part in body["parts"] if "trouble" in part] == []
     (embeddings,) = (part for part in body["parts"] if part["name"] == "embeddings")

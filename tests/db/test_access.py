@@ -51,6 +51,9 @@ EXPECTED: dict[str, Rights] = {
     "public.idempotency_keys": NOBODY,
     "public.stop_requests": NOBODY,
     "public.cron_runs": READ,
+    "public.asset_generations": NOBODY,
+    "public.vsl_jobs": OWN | READ,
+    "public.vsl_steps": OWN | READ,
     "private.retention": NOBODY,
     "private.removed_users": NOBODY,
     "storage.buckets": WRITE,
@@ -62,6 +65,11 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
+    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_of", "keep_links"),
+    *("begin_upload", "complete_upload", "remove_asset", "forget_lost_assets", "sweep_assets"),
+    *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
+    *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
+    *("claim_vsl_webhook", "finish_vsl_webhook"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
 }
 
@@ -103,6 +111,20 @@ def asset(user: UUID, number: int) -> Row:
         "bytes": 1,
         "sha256": "0" * 64,
         "kind": "image",
+    }
+
+
+def vsl_job(user: UUID, number: int) -> Row:
+    """A sales letter."""
+    return {
+        "id": uuid5(user, f"job {number}"),
+        "user_id": user,
+        "caller_kind": "user",
+        "request": Jsonb({}),
+        "request_hash": f"{uuid5(user, f'job {number}').hex}{'0' * 32}",
+        "next_at": NOW,
+        "created_at": NOW,
+        "updated_at": NOW,
     }
 
 
@@ -160,6 +182,28 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
         "job",
         lambda user, number: {"job": f"{user} {number}", "lease_until": NOW, "started_at": NOW},
     ),
+    "public.asset_generations": (
+        "user_id",
+        lambda user, number: {
+            "user_id": user,
+            "key": f"{uuid5(user, f'generation {number}').hex}{'0' * 32}",
+            "holder": user,
+            "lease_until": NOW,
+            "created_at": NOW,
+        },
+    ),
+    "public.vsl_jobs": ("id", vsl_job),
+    "public.vsl_steps": (
+        "job_id",
+        lambda user, number: {
+            "job_id": uuid5(user, f"job {10 + number}"),
+            "step": "script",
+            "user_id": user,
+            "content_key": "0" * 64,
+            "status": "running",
+            "started_at": NOW,
+        },
+    ),
     "private.retention": ("table_name", lambda user, number: {"table_name": f"{user} {number}", "keep": "1 day"}),
     "private.removed_users": ("id", lambda user, number: {"id": uuid5(user, f"removed {number}"), "removed_at": NOW}),
     "storage.buckets": (
@@ -176,8 +220,9 @@ def connection(session: Session) -> Connection:
     """A superuser's connection to a database with users."""
     for user in USERS:
         session.rows("insert into auth.users (id) values (%s)", user.id)
-        for number in (10, 11):  # for audio_assets
+        for number in (10, 11):  # for audio_assets and vsl_steps
             session.insert("assets", **asset(user.id, number))
+            session.insert("vsl_jobs", **vsl_job(user.id, number))
     return session.connection
 
 

@@ -40,13 +40,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Told:
-    """An answer: after `gate`, if any; of `body` no more than `cut` bytes are sent, then the connection is closed."""
+    """An answer: after `gate`, if any; of `body` no more than `cut` bytes are sent, then the connection is closed.
+
+    With `stall` it is closed only when that opens, or the caller hangs up.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     gate: Gate | None = None
     cut: int | None = None
+    stall: Gate | None = None
 
 
 def told(value: object, status: int = 200, **headers: str) -> Told:
@@ -65,6 +69,7 @@ class Web:
         self._news = threading.Condition()
         self._connections: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
+        self._left = 0
         self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
@@ -77,6 +82,27 @@ class Web:
         with self._news:
             assert self._news.wait_for(lambda: len(self.asked) >= count, timeout_s), f"{len(self.asked)} of {count}"
             return list(self.asked)
+
+    def wait_for_leaving(self, timeout_s: float = 10) -> None:
+        """Until a caller has hung up on a gate."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._left > 0, timeout_s), "nobody hung up"
+
+    async def _stays(self, reader: asyncio.StreamReader, gate: Gate) -> bool:
+        """Wait at the gate; whether the caller was still there when it opened."""
+        passing, leaving = asyncio.ensure_future(gate.passed()), asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
+            stays = not leaving.done()
+        finally:
+            passing.cancel()
+            leaving.cancel()
+            await asyncio.gather(passing, leaving, return_exceptions=True)
+        if not stays:
+            with self._news:
+                self._left += 1
+                self._news.notify_all()
+        return stays
 
     def close(self) -> None:
         """Stop listening, and end the connections that are kept."""
@@ -99,10 +125,12 @@ class Web:
                     self.asked.append(asked)
                     self._news.notify_all()
                 answer = self._script.pop(0) if self._script else self._usual(asked)
-                if answer.gate is not None:
-                    await answer.gate.passed()
+                if answer.gate is not None and not await self._stays(reader, answer.gate):
+                    return
                 writer.write(_encoded(answer, asked.method))
                 await writer.drain()
+                if answer.stall is not None:
+                    await self._stays(reader, answer.stall)
                 if answer.cut is not None:
                     return
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -17,6 +17,7 @@ import uvicorn
 
 from lib import settings as environment
 from lib.app import App
+from lib.data.limits import Cap
 from lib.providers.catalog import ROWS, Row
 from lib.router.attempt import Policy
 from lib.router.health import Health
@@ -34,10 +35,11 @@ def make_app(
     rows: tuple[Row, ...] = ROWS,
     adjust: Adjust | None = None,
     health: Health | None = None,
+    cap: Cap | None = None,
 ) -> App:
-    """The product over an environment, with another policy or health where the test says so."""
+    """The product over an environment, with another policy, health or cap where the test says so."""
     policy = adjust(Policy()) if adjust is not None else None
-    return App(environment.from_environ(environ, rows), rows, policy=policy, health=health)
+    return App(environment.from_environ(environ, rows), rows, policy=policy, health=health, cap=cap)
 
 
 @contextmanager

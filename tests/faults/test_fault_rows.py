@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from lib.app import App
+from lib.data.limits import Cap
 from lib.router.breaker import BreakerPolicy
 from lib.router.health import Health
 from tests.conftest import ACCESS, InferenceLog, MakeVendor, hosted_over, require
@@ -171,7 +172,9 @@ def test_fault_06_cut_at_any_word(loop: LoopThread, fallback: str) -> None:
     wall = Wall(loop, Times(token=0))
     wall.cut = lambda attempt: cuts[(attempt - 1) % len(cuts)]
     environ = {**ACCESS, "PRIMARY_BASE_URL": wall.url, "FALLBACK_BASE_URL": wall.url, "FEATURE_AI_PROVIDER": "primary"}
-    with closing(wall), served(make_app(environ, rows_for(case), health=Health(NEVER_OPENS)), loop) as url:
+    # A model of unknown price is held to be a dear one, and without a database an instance spends $10 a day.
+    app = make_app(environ, rows_for(case), health=Health(NEVER_OPENS), cap=Cap(microusd_per_day=10**12))
+    with closing(wall), served(app, loop) as url:
         results = in_parallel(url, hello(500), 8)
     assert [result.error for result in results if not result.ok] == []
     assert {result.text for result in results} == {ANSWER}

@@ -40,7 +40,15 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.attempt",
         "lib.router.plan",
     },
-    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.outbound", "lib.settings"},
+    "lib.media": {
+        "lib.data",
+        "lib.errors",
+        "lib.providers",
+        "lib.router",
+        "lib.telemetry.cost",
+        "lib.telemetry.events",
+    },
     "lib.cron": {"lib.data.circuit", "lib.errors"},
     "lib.http": {"lib"},
 }
@@ -57,7 +65,12 @@ PURE = [
     "lib/router/told.py",
     "lib/providers/catalog.py",
     "lib/providers/embeddings.py",
+    "lib/providers/images.py",
+    "lib/providers/speech.py",
     "lib/errors.py",
+    "lib/media/audio.py",
+    "lib/media/plan.py",
+    "lib/media/styles.py",
 ]
 
 

@@ -83,6 +83,8 @@ def test_event(caplog: pytest.LogCaptureFixture) -> None:
         "output_tokens": 100,
         "cached_tokens": 30,
         "reasoning_tokens": 20,
+        "units": None,
+        "unit": None,
         "estimated": False,
         "cost_micro_usd": 56,
         "cost_unknown": False,

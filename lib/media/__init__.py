@@ -1,0 +1,1 @@
+"""Pictures and speech: who is asked, what it costs, where it is kept."""

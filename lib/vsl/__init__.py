@@ -1,0 +1,1 @@
+"""Video sales letters: from a product to a finished film."""

@@ -205,7 +205,6 @@ SPEECH_ROWS: tuple[SpeechRow, ...] = (
         demo=True,
         keep_alive=False,
         codecs=("mp3", "wav"),
-        isolates=False,
     ),
 )
 

@@ -1,8 +1,8 @@
 """Noise taken out of a recording by ffmpeg: what the embedded voice has in place of audio isolation.
 
-`afftdn` (https://ffmpeg.org/ffmpeg-filters.html#afftdn) takes what lies below a noise floor out of the sound's spectrum,
-and a high pass removes rumble: steady noise becomes quieter, by 20 dB where it is no louder than -30 dBFS; other voices
-and music stay. It is no model of speech.
+`afftdn` (https://ffmpeg.org/ffmpeg-filters.html#afftdn) takes what lies below a noise floor out of the spectrum, and a
+high pass removes rumble: steady noise becomes quieter, by 20 dB where it is no louder than -30 dBFS; other voices and
+music stay. It is no model of speech.
 """
 
 from __future__ import annotations

@@ -124,10 +124,10 @@ def node_path() -> str:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
-    """The processes that a module's tests have started."""
-    nodes: list[Node] = []
-    yield nodes
-    for node in nodes:
+    """The Node processes of the module; the last one may be alive."""
+    running: list[Node] = []
+    yield running
+    for node in running:
         node.close()
 
 

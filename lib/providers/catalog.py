@@ -208,7 +208,6 @@ SPEECH_ROWS: tuple[SpeechRow, ...] = (
         demo=True,
         keep_alive=False,
         codecs=("mp3", "wav"),
-        isolates=False,
     ),
 )
 

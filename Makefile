@@ -41,9 +41,19 @@ doctor: ## Say what is on, off, missing or malformed, by variable name
 	@sh scripts/install local
 	@$(PY) -m local.report
 
+.PHONY: traffic
+traffic: ## Send real requests of 300 made-up users, so that the dashboard has something to tell (under three minutes)
+	@sh scripts/install local
+	@$(PY) -m local.traffic $(if $(USERS),--users $(USERS))
+
 .PHONY: replay-events
 replay-events: install-dev ## Make rows of the events in a log, where they are none yet: FILE=…
 	@$(PY) -m scripts.replay_events "$(FILE)"
+
+.PHONY: test-incidents
+test-incidents: install-dev ## Twenty races of fifty deliveries, and the longer lives of incidents (fault rows 35 to 41)
+	@REPETITIONS=20 LIVES=500 $(PY) -m pytest tests/api/test_deploy_webhook.py tests/db/test_incidents.py \
+		tests/db/test_incident_life.py tests/lib/incidents
 
 .PHONY: test-kills
 test-kills: install-dev ## Kill an instance two hundred times between an answer and its events (fault row 27)
@@ -68,6 +78,18 @@ example-nextjs: install-dev ## Build examples/nextjs and drive it in a real brow
 .PHONY: bench
 bench: install-dev ## Measure what the handler adds, per call, per chunk and at import (90 s)
 	@$(PY) -m benchmarks
+
+.PHONY: bench-assets
+bench-assets: install-dev ## What a repeat of a paid result costs beyond identity, in time, calls and memory (2 min)
+	@$(PY) -m benchmarks.assets
+
+.PHONY: bench-incidents
+bench-incidents: install-dev ## Measure the webhook under load with a slow GitHub, and the cron with silent vendors
+	@$(PY) -m benchmarks.incidents
+
+.PHONY: bench-dashboard
+bench-dashboard: install-dev ## Hold the dashboard's panels to their goals over ten million events (20 min; EVENTS=…)
+	@$(PY) -m benchmarks.dashboard $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)

@@ -4,6 +4,7 @@ The session lives in a cookie that no script can read. A server that acts for it
 bearer instead, and needs none of this but GET.
 
 GET /api/usage: what the caller used today and may still use. DELETE /api/me: remove all that is the caller's.
+POST /api/feedback: what the caller thought of an answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from lib.http.auth import Caller
 from lib.http.body import field_path
 from lib.http.cookies import address
 from lib.http.endpoint import Call, Endpoint
+from lib.http.feedback import feedback
 from lib.http.forget import forget_me
 from lib.http.usage import usage
 
@@ -137,18 +139,28 @@ def _answer(body: dict[str, object], status: int, caller: Caller | None) -> Resp
     return response
 
 
+async def write(call: Call) -> Response:
+    """POST of all."""
+    return await (feedback(call) if "feedback" in call.request.query_params else sign_in(call))
+
+
 async def read(call: Call) -> Response:
-    """GET of all three."""
-    if "me" in call.request.query_params:
-        raise MethodNotAllowed("This path takes DELETE.", headers={"allow": "DELETE"})
+    """GET of all."""
+    _refuse(call, "feedback", "POST")
+    _refuse(call, "me", "DELETE")
     return await (usage(call) if "usage" in call.request.query_params else who(call))
 
 
 async def remove(call: Call) -> Response:
-    """DELETE of all three."""
-    if "usage" in call.request.query_params:
-        raise MethodNotAllowed("This path takes GET.", headers={"allow": "GET"})
+    """DELETE of all."""
+    _refuse(call, "feedback", "POST")
+    _refuse(call, "usage", "GET")
     return await (forget_me(call) if "me" in call.request.query_params else sign_out(call))
 
 
-app = Endpoint(current, GET=read, POST=sign_in, PUT=sign_up, DELETE=remove)
+def _refuse(call: Call, path: str, allowed: str) -> None:
+    if path in call.request.query_params:
+        raise MethodNotAllowed(f"This path takes {allowed}.", headers={"allow": allowed})
+
+
+app = Endpoint(current, GET=read, POST=write, PUT=sign_up, DELETE=remove)

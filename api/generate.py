@@ -163,7 +163,8 @@ def choice(body: GenerateRequest, caller: Caller) -> Choice:
     asked = Choice(*(None if value == "auto" else value for value in (body.provider, body.model)))
     if asked != Choice() and not caller.may_choose_model:
         path = "provider" if asked.provider else "model"
-        raise Forbidden("Only callers with an API key may choose.", errors=(FieldError(path, "leave it out"),))
+        errors = (FieldError(path, "leave it out"),)
+        raise Forbidden("Only callers with an API key and operators may choose.", errors=errors)
     return asked
 
 

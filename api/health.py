@@ -1,5 +1,6 @@
 """GET /api/health: what is on, what is off, and which variable turns it on. Names of variables, never values.
 
+GET /api/health?deep=1, for operators, says what the cron did last and which incidents are open.
 GET /api/health?run=1, with the cron's secret, does what is due (lib/cron.py).
 """
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from lib import __version__
 from lib.app import current
 from lib.cron import run_due
-from lib.errors import NotConfigured
+from lib.errors import Forbidden, NotConfigured
 from lib.http.cron_secret import require_cron_secret
 from lib.http.endpoint import Call, Endpoint
 from lib.settings import SUPABASE_VARIABLES, Part
@@ -29,6 +30,10 @@ async def health(call: Call) -> Response:
     if call.app.database is not None:
         trouble = await call.app.database.look("stops_among")
         troubles = {**troubles, **({"supabase": trouble} if trouble is not None else {})}
+    if "deep" in call.request.query_params:
+        operations = await operations_of(call)
+    else:
+        operations = None
     well = settings.vendors and not settings.malformed and not troubles
     body = {
         "status": "ok" if well else "degraded",
@@ -38,8 +43,19 @@ async def health(call: Call) -> Response:
         "events": call.app.recorder.sinks.report(),
         "deployment": settings.deployment,
         "region": settings.region,
+        **({} if operations is None else {"operations": operations}),
     }
     return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
+
+
+async def operations_of(call: Call) -> object:
+    """The cron's last report, open incidents, deliveries that wait. Raises Forbidden, NotConfigured, DataFailed."""
+    caller = await call.app.auth.identify(call.request)
+    if caller.role != "operator":
+        raise Forbidden("Operators alone may look deeper.")
+    if call.app.database is None:
+        raise NotConfigured(f"There is more to tell where there are rows: set {', '.join(SUPABASE_VARIABLES)}.")
+    return await call.app.database("operations_report", {})
 
 
 async def run(call: Call) -> Response:
@@ -54,6 +70,8 @@ async def run(call: Call) -> Response:
 def _part(part: Part, trouble: str | None) -> dict[str, object]:
     """A part; where it is on but in trouble, why."""
     told: dict[str, object] = {"name": part.name, "label": part.note, "on": part.on, "needs": part.needs}
+    if part.or_one_of:
+        told["or_one_of"] = part.or_one_of
     return told if trouble is None else {**told, "trouble": trouble}
 
 

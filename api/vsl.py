@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from datetime import datetime
 from uuid import UUID
 
 import orjson
@@ -27,10 +27,10 @@ from lib.http.cron_secret import require_cron_secret
 from lib.http.endpoint import Call, Endpoint, Stream
 from lib.http.vsl_view import events, shown
 from lib.ids import uuid7
+from lib.letters import Letters
 from lib.settings import SUPABASE_VARIABLES
 from lib.vsl.brief import read_brief
 from lib.vsl.jobs import Job, StillRunning
-from lib.letters import Letters
 
 NO_STORE = {"cache-control": "private, no-store"}
 MAX_BODY_BYTES = 256 * 1024
@@ -91,13 +91,13 @@ async def begin(call: Call) -> Response:
         return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
     caller = await _identified(call, with_account=True)
     key = call.request.headers.get("idempotency-key")
-    job, _ = await letters.begin(
+    job = await letters.begin(
         uuid7(), brief, owner_id=caller.id, kind=caller.kind, traits=caller.traits, idempotency_key=key
     )
     if not job.is_over:
         _drive(call, letters, job.id)
     if _wants_events(call):
-        return _events(call, letters, job)
+        return _events(letters, job)
     body = {**await shown(job, letters.assets), "location": f"/api/vsl/{job.id}", "events": f"/api/vsl/{job.id}/stream"}
     headers = {**NO_STORE, "location": f"/api/vsl/{job.id}"}
     if not job.is_over:
@@ -120,14 +120,15 @@ async def one(call: Call, letters: Letters, caller: Caller) -> Response:
     if not job.is_over:
         _drive(call, letters, job.id)
     if call.request.query_params.get("of") == "stream" or _wants_events(call, by_default=False):
-        return _events(call, letters, job)
+        return _events(letters, job)
     return Response(orjson.dumps(await shown(job, letters.assets)), headers=NO_STORE, media_type="application/json")
 
 
 async def video(call: Call, letters: Letters, caller: Caller) -> Response:
     """307 to the finished film."""
     job = await _found(call, letters, caller)
-    file = ((job.result or {}).get("files") or {}).get("video")
+    files: Mapping[str, Mapping[str, str]] = (job.result or {}).get("files", {})
+    file = files.get("video")
     asset = None if file is None else await letters.assets.find(caller.id, file["asset_id"])
     if asset is None:
         raise NotFound("There is no film of this job.", code="no_video")
@@ -170,18 +171,17 @@ async def work(call: Call) -> Response:
     letters = _letters(call)
     driven: list[str] = []
     for _ in range(WORKER_JOBS):
-        job_id = await letters.pipeline.advance(call.ends_at)
+        job_id = await letters.drive(call.ends_at)
         if job_id is None:
             break
         driven.append(job_id)
-    told = await letters.tell_owners()
-    body = orjson.dumps({"driven": driven, "told": told})
+    body = orjson.dumps({"driven": driven, "told": await letters.tell_owners()})
     return Response(body, headers=NO_STORE, media_type="application/json")
 
 
 def _drive(call: Call, letters: Letters, job_id: str) -> None:
     """Go on with the job beside the answer and after it, as long as this invocation lasts."""
-    driving = asyncio.create_task(letters.drive(job_id, call.ends_at))
+    driving = asyncio.create_task(letters.drive(call.ends_at, job_id))
 
     async def ended() -> None:
         await asyncio.wait([driving])
@@ -194,7 +194,7 @@ def _drive(call: Call, letters: Letters, job_id: str) -> None:
     call.afterwards.append(ended)
 
 
-def _events(call: Call, letters: Letters, job: Job) -> Response:
+def _events(letters: Letters, job: Job) -> Response:
     async def closed() -> None:
         pass  # the job goes on without a listener
 
@@ -226,7 +226,7 @@ async def _identified(call: Call, *, with_account: bool) -> Caller:
 
 def _letters(call: Call) -> Letters:
     if call.app.letters is None:
-        raise NotConfigured(f"Sales letters are kept in a project that is not set here: {', '.join(SUPABASE_VARIABLES)}.")
+        raise NotConfigured(f"Sales letters are kept in a project: set {', '.join(SUPABASE_VARIABLES)}.")
     return call.app.letters
 
 
@@ -244,8 +244,6 @@ async def _found(call: Call, letters: Letters, caller: Caller) -> Job:
 
 
 def _moment(call: Call) -> str | None:
-    from datetime import datetime  # noqa: PLC0415
-
     before = call.request.query_params.get("before")
     if before is None:
         return None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib.util
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -23,17 +27,26 @@ from lib.data.assets import Assets
 from lib.data.circuit import Circuit
 from lib.data.files import Files
 from lib.data.limits import Cap, Limits
+from lib.data.rollups import Rollups
 from lib.data.stops import Stops
 from lib.data.supabase import Supabase
 from lib.data.tokens import Tokens
 from lib.exchange import Exchange
 from lib.http.auth import Auth, Caller, Users
+from lib.incidents.build_log import BuildLogs
+from lib.incidents.deploys import Deploys
+from lib.incidents.failures import Failures, breaker_failure, budget_failure, telemetry_failure
+from lib.incidents.github import GitHub
+from lib.incidents.incidents import Failure, Incidents
+from lib.incidents.probe import Listed, listed
+from lib.incidents.safe_text import Redactor
+from lib.incidents.watch import Watch
 from lib.media.pictures import Pictures
 from lib.media.rendering import Renderer
 from lib.media.speech import Speaker
 from lib.media.voices import Voices
 from lib.outbound import Outbound
-from lib.providers.base import TextProvider
+from lib.providers.base import TextProvider, Usage
 from lib.providers.catalog import (
     EMBEDDING_ROWS,
     IMAGE_ROWS,
@@ -55,7 +68,7 @@ from lib.router.attempt import Policy
 from lib.router.embeddings import EmbeddingRouter
 from lib.router.health import Health
 from lib.router.router import Router
-from lib.settings import Settings
+from lib.settings import GITHUB_VARIABLES, Settings
 from lib.telemetry.cost import Costs
 from lib.telemetry.events import Recorder
 from lib.telemetry.sinks import Outbox, Sink, Sinks
@@ -63,11 +76,11 @@ from lib.telemetry.statsig import StatsigSink
 from lib.telemetry.supabase import SupabaseSink
 
 if TYPE_CHECKING:
-    from lib.letters import Letters
-    from lib.vsl.jobs import Job
     from types import ModuleType
 
     import httpx
+
+    from lib.letters import Letters
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
@@ -104,6 +117,8 @@ class App:
         self._embedding_rows = {row.name: row for row in embedding_rows}
         self._adapters: dict[str, TextProvider] = {}
         self._outbound = Outbound()
+        self._seen_lost: Counter[str] = Counter()
+        self._seen_exhausted = 0
         self._embedding_adapters: dict[str, EmbeddingProvider] = {}
         self._speech_rows = {row.name: row for row in speech_rows}
         self._speech_adapters: dict[str, SpeechProvider] = {}
@@ -141,6 +156,11 @@ class App:
     def stops(self) -> Stops:
         """What this process generates, and who wants it to stop."""
         return Stops(self.database)
+
+    @cached_property
+    def rollups(self) -> Rollups:
+        """The dashboard's numbers, added up beside the traffic."""
+        return Rollups(self.database)
 
     @cached_property
     def exchange(self) -> Exchange:
@@ -216,8 +236,14 @@ class App:
 
     async def parameters_for(self, caller: Caller, request: Mapping[str, object] = NOTHING) -> Parameters:
         """The parameters of one request; `request` holds those that it sets itself."""
+        return await self.parameters_of(caller.id, caller.traits, request)
+
+    async def parameters_of(
+        self, caller_id: str, traits: Mapping[str, str], request: Mapping[str, object] = NOTHING
+    ) -> Parameters:
+        """The same for whoever has this id and what rules may ask for."""
         snapshot = await self.edge_config.snapshot()
-        context = {"environment": self.settings.environment, "user": {"id": caller.id, **caller.traits}}
+        context = {"environment": self.settings.environment, "user": {"id": caller_id, **traits}}
         return self.parameters.resolve(snapshot.items, context, request)
 
     def policy_for(self, parameters: Parameters) -> Policy:
@@ -285,43 +311,34 @@ class App:
         """Sales letters; None without a Supabase project. Loads what makes films, which /api/vsl alone pays for."""
         if self.database is None or self.assets is None or self.pictures is None or self.speaker is None:
             return None
-        from lib.data.remote import fetch_public  # noqa: PLC0415
-        from lib.letters import Letters, Steering, context_for  # noqa: PLC0415
-        from lib.vsl.plan import Worst  # noqa: PLC0415
-        from lib.vsl.studio import Studio, Tools  # noqa: PLC0415
+        from lib.letters import Letters, Steering, Vendors  # noqa: PLC0415
+        from lib.vsl.price import Route  # noqa: PLC0415
 
-        steering = Steering(self.flags.provider, self._parameters_of)
-
-        from lib.vsl.pipeline import Made  # noqa: PLC0415
-
-        async def write(job: Job) -> Made:
-            return Made(job.request["script"])
-
-        tools = Tools(
-            self.assets,
+        painters = [self._image_rows[name] for name in self._image_rows if name in self.settings.painters]
+        readers = [self._speech_rows[name] for name in self._speech_rows if name in self.settings.speakers]
+        vendors = Vendors(
+            self.router,
+            self.recorder,
             self.pictures,
             self.speaker,
-            write,
-            lambda job: context_for(job, self.limits, steering),
-            fetch_public,
+            [Route(row.name, row.models[0].id) for row in painters],
+            [Route(row.name, row.models[0].id) for row in readers],
         )
-        worst = Worst(0, lambda _: 0, lambda _: 0)
-        return Letters(self.database, self.assets, self.limits, steering, Studio(tools), worst)
-
-    async def _parameters_of(self, caller_id: str, traits: Mapping[str, str]) -> Parameters:
-        return await self.parameters_for(Caller(caller_id, "user", "user"))
+        steering = Steering(self.flags.provider, self.parameters_of, self.policy_for)
+        secret = self.settings.session_secret
+        return Letters(self.database, self.assets, self.limits, steering, vendors, secret)
 
     @property
     def upkeep(self) -> Sequence[Task]:
         """What is done on a schedule, beside what the database does itself."""
-        voices, assets = self.voices, self.assets
-        if voices is None or assets is None:
-            return TASKS
-        return (
-            *TASKS,
-            Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()),
-            Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()),
-        )
+        tasks = list(TASKS)
+        if (voices := self.voices) is not None:
+            tasks.append(Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
+        if (assets := self.assets) is not None:
+            tasks.append(Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()))
+        if self.watch is not None:
+            tasks += self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush)
+        return tasks
 
     @cached_property
     def costs(self) -> Costs:
@@ -334,6 +351,80 @@ class App:
         settings = self.settings
         return Recorder(self.costs, region=settings.region, deployment=settings.deployment, sinks=self._sinks())
 
+    @cached_property
+    def tracker(self) -> GitHub | None:
+        """The repository's issues; None without GITHUB_TOKEN and GITHUB_REPOSITORY."""
+        github = self.settings.github
+        if github is None:
+            return None
+        return GitHub(token=github.token, repository=github.repository, api_url=github.api_url)
+
+    @cached_property
+    def incidents(self) -> Incidents | None:
+        """What goes wrong, and its issues; None without a database that could count it."""
+        if self.database is None:
+            return None
+        redact = Redactor(self.settings.secrets)
+        return Incidents(self.database, self.tracker, redact, missing=GITHUB_VARIABLES, now=lambda: datetime.now(UTC))
+
+    @cached_property
+    def deploys(self) -> Deploys | None:
+        """What webhooks tell of deployments; None without a database."""
+        settings = self.settings
+        if self.incidents is None or self.database is None:
+            return None
+        logs = None
+        if settings.vercel_token is not None:
+            api_url, token, team_id = settings.vercel_api_url, settings.vercel_token, settings.vercel_team
+            logs = BuildLogs(self.exchange, api_url=api_url, token=token, team_id=team_id)
+        return Deploys(self.database, self.incidents, logs)
+
+    @cached_property
+    def failures(self) -> Failures:
+        """What went wrong in this process and makes incidents."""
+        known = {(row.name, model.id) for row in self._rows.values() for model in row.models}
+        return Failures(known, time.monotonic)
+
+    @cached_property
+    def watch(self) -> Watch | None:
+        """What rides on traffic, and the cron's tasks for incidents; None without a database."""
+        if self.database is None or self.incidents is None or self.deploys is None:
+            return None
+        return Watch(
+            self.database,
+            self.incidents,
+            self.deploys,
+            self.failures,
+            look=self._look,
+            switches=self._switches,
+            clock=time.monotonic,
+        )
+
+    def _look(self) -> list[Failure]:
+        """What is wrong as far as this process can see: since the last look, or now."""
+        lost, exhausted = Counter(self.recorder.sinks.losses), self.limits.exhausted
+        found = [telemetry_failure(sink) for sink in sorted(lost - self._seen_lost)]
+        found += [budget_failure()] if exhausted > self._seen_exhausted else []
+        found += [breaker_failure(*key) for key in self._health.resting()]
+        self._seen_lost, self._seen_exhausted = lost, exhausted
+        return found
+
+    async def _switches(self) -> tuple[frozenset[str], frozenset[str]]:
+        flag = await self.flags.provider("health", {"kind": "key", "role": "operator"})
+        return flag.killed, frozenset(self.settings.vendors)
+
+    async def _probe(self) -> Sequence[tuple[Row, Listed]]:
+        async def one(row: Row) -> tuple[Row, Listed]:
+            return row, await listed(self.exchange, row, self.settings.vendors[row.name])
+
+        return await asyncio.gather(*(one(row) for row in self._on))
+
+    async def _price(self, provider: str, model: str, side: str) -> Decimal | None:
+        """Ours, in dollars per million tokens; of a short prompt, since some vendors charge more for long ones."""
+        usage = Usage(1000, 0) if side == "input" else Usage(0, 1000)
+        price = await self.costs.usd(provider, model, usage)
+        return None if price is None else price * 1000
+
     def _sinks(self) -> Sinks:
         settings = self.settings
         sinks: list[Sink] = []
@@ -342,12 +433,17 @@ class App:
         if settings.statsig_secret is not None:
             api_url, secret, tier = settings.statsig_api_url, settings.statsig_secret, settings.tier
             sinks.append(StatsigSink(self.exchange, api_url=api_url, secret=secret, tier=tier))
+        if self.incidents is not None:
+            sinks.append(self.failures)
         return Sinks(*sinks)
 
     async def after_answer(self, request_id: str) -> None:
         """What is left to do once an answer is sent, while its caller waits for nothing any more. Never raises."""
         await self.recorder.deliver(request_id)
+        await self.rollups.keep_up()
         await self.flags.renew()
+        if self.watch is not None:
+            await self.watch.after_answer()
 
     def text_provider(self, name: str) -> TextProvider:
         """The adapter of a provider that is on."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from lib.data.circuit import Rpc
+from lib.data.rollups import catch_up
 from lib.errors import DataFailed
 
 JOB = "daily"
@@ -39,6 +40,8 @@ TASKS: tuple[Task, ...] = (
     Task("expired reservations", 20.0, partial(_call, "expire_reservations")),
     Task("event partitions", 30.0, partial(_call, "ensure_event_partitions")),
     Task("retention", 60.0, partial(_call, "apply_retention")),
+    Task("rollups", 60.0, catch_up),
+    Task("telemetry retention", 30.0, partial(_call, "trim_telemetry")),
 )
 
 

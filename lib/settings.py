@@ -76,17 +76,23 @@ class SupabaseAccess:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value."""
+    """A part of the product: on, or off with the variables that would turn it on. Names only, never a value.
+
+    All of `needs` together do, or any one of `or_one_of`.
+    """
 
     name: str
     on: bool
     needs: tuple[str, ...] = ()
     note: str = ""
+    or_one_of: tuple[str, ...] = ()
 
 
 VERCEL_API_URL = "https://api.vercel.com"
 STATSIG_API_URL = "https://statsigapi.net"
 STATSIG_CDN_URL = "https://api.statsigcdn.com"
+GITHUB_API_URL = "https://api.github.com"
+GITHUB_VARIABLES = ("GITHUB_TOKEN", "GITHUB_REPOSITORY")
 SUPABASE_VARIABLES = ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY")
 LEGACY_NAMES = {"SUPABASE_SECRET_KEY": "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_PUBLISHABLE_KEY": "SUPABASE_ANON_KEY"}
 """Supabase's keys of old, by the names of those that take their place: accepted, with a warning."""
@@ -163,7 +169,7 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable(
         "VERCEL_TOKEN",
         "secret",
-        "A token of Vercel's REST API, for changing items of the Edge Config.",
+        "A token of Vercel's REST API: changes items of the Edge Config, and reads the log of a build that failed.",
         "edge config",
     ),
     Variable("VERCEL_TEAM_ID", "name", "The team that the Edge Config belongs to.", "edge config", "team_abc"),
@@ -220,7 +226,37 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
         f"What Vercel's cron sends as a bearer to GET /api/health?run=1; at least {MIN_SECRET_CHARACTERS} characters.",
         "cron",
     ),
+    Variable(
+        "VERCEL_WEBHOOK_SECRET",
+        "secret",
+        "The secret of the account webhook in Vercel that sends deployment events to /api/deploy_webhook; at least "
+        f"{MIN_SECRET_CHARACTERS} characters. Two, comma-separated, are both valid, for rotation.",
+        "deploy webhook",
+    ),
+    Variable(
+        "GITHUB_WEBHOOK_SECRET",
+        "secret",
+        "The same for a webhook of GitHub that sends deployment statuses there: for plans without account webhooks.",
+        "deploy webhook",
+    ),
+    Variable(
+        "GITHUB_TOKEN",
+        "secret",
+        "A fine-grained token with Issues: read and write for GITHUB_REPOSITORY: failures become issues there.",
+        "incidents",
+    ),
+    Variable("GITHUB_REPOSITORY", "name", "The repository for issues, as owner/name.", "incidents", "acme/web"),
+    Variable("GITHUB_API_URL", "url", f"GitHub's REST API; default {GITHUB_API_URL}.", "incidents"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class GitHubAccess:
+    """Where issues are kept: a repository as owner/name, the API's URL, and a token that may write them."""
+
+    repository: str
+    api_url: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +286,11 @@ class Settings:
     statsig_cdn_url: str = STATSIG_CDN_URL
     supabase: SupabaseAccess | None = None
     cron_secret: str | None = field(default=None, repr=False)
+    vercel_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    github_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    github: GitHubAccess | None = None
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """All values that nobody may see, to take them out of texts."""
     legacy: tuple[str, ...] = ()
     """Variables in use that Supabase is about to retire."""
     tier: str = "development"
@@ -322,6 +363,13 @@ def from_environ(
     parts.append(Part("supabase", supabase is not None, SUPABASE_VARIABLES, "accounts, rows and files"))
     cron_secret = reader.secret("CRON_SECRET", at_least=MIN_SECRET_CHARACTERS)
     parts.append(Part("cron", cron_secret is not None, ("CRON_SECRET",), "upkeep once a day"))
+    vercel_webhook_secrets = reader.secrets("VERCEL_WEBHOOK_SECRET")
+    github_webhook_secrets = reader.secrets("GITHUB_WEBHOOK_SECRET")
+    receives = bool(vercel_webhook_secrets or github_webhook_secrets)
+    parts.append(Part("deploy webhook", receives, ("VERCEL_WEBHOOK_SECRET",), "failed deployments become incidents"))
+    github = reader.github()
+    parts.append(Part("github", github is not None, GITHUB_VARIABLES, "an issue for each failure"))
+    known = variables(rows, embedding_rows, speech_rows, image_rows)
     return Settings(
         vendors=vendors,
         embedders=embedders,
@@ -344,22 +392,25 @@ def from_environ(
         statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
         supabase=supabase,
         cron_secret=cron_secret,
+        vercel_webhook_secrets=vercel_webhook_secrets,
+        github_webhook_secrets=github_webhook_secrets,
+        github=github,
+        secrets=frozenset(_secrets(environ, known) | {key.secret for key in api_keys}),
         legacy=legacy,
         tier=TIERS.get(reader.text("VERCEL_ENV") or "", "development"),
         environment=reader.text("VERCEL_ENV") or "development",
         region=reader.text("VERCEL_REGION"),
         deployment=reader.text("VERCEL_DEPLOYMENT_ID"),
         malformed=reader.malformed,
-        exposed=_exposed(
-            environ, variables(rows, embedding_rows, speech_rows, image_rows), {key.secret for key in api_keys}
-        ),
+        exposed=_exposed(environ, known, {key.secret for key in api_keys}),
     )
 
 
 def _media(name: str, what: str, rows: Sequence[AnyRow], on: Mapping[str, VendorAccess]) -> Part:
     """The part that its hosted vendors turn on, and on one machine the embedded stand-in."""
     labels = [row.label for row in rows if row.name in on] or [row.label for row in rows]
-    return Part(name, bool(on), _needs(rows[0]), f"{what}: {', '.join(labels)}")
+    others = tuple(name for row in rows[1:] if len(_needs(row)) == 1 for name in _needs(row))
+    return Part(name, bool(on), _needs(rows[0]), f"{what}: {', '.join(labels)}", others)
 
 
 def _needs(row: AnyRow) -> tuple[str, ...]:
@@ -464,6 +515,27 @@ class _Reader:
                 stores.setdefault(found[0].url, found[0])
         return tuple(stores.values())
 
+    def secrets(self, name: str) -> tuple[str, ...]:
+        """All that are valid at once. One that is too short makes the variable malformed and counts for nothing."""
+        found: list[str] = []
+        for entry in self._entries(name):
+            if re.fullmatch(r"[\x21-\x7e]+", entry) is None:
+                self._reject(name, "holds white space or characters outside ASCII")
+            elif len(entry) < MIN_SECRET_CHARACTERS:
+                self._reject(name, f"holds a secret shorter than {MIN_SECRET_CHARACTERS} characters")
+            else:
+                found.append(entry)
+        return tuple(found)
+
+    def github(self) -> GitHubAccess | None:
+        """The repository for issues, where it is named and there is a token."""
+        token = self.secret("GITHUB_TOKEN")
+        api_url = self.url("GITHUB_API_URL") or GITHUB_API_URL
+        repository = self.text("GITHUB_REPOSITORY")
+        if repository is not None and re.fullmatch(r"[\w.-]{1,100}/[\w.-]{1,100}", repository, re.ASCII) is None:
+            repository = self._reject("GITHUB_REPOSITORY", "is not owner/name")
+        return None if token is None or repository is None else GitHubAccess(repository, api_url, token)
+
     def supabase(self) -> tuple[SupabaseAccess | None, tuple[str, ...]]:
         """The project, where all of it is set; and the legacy names by which a key of it was found."""
         url = self.url("SUPABASE_URL")
@@ -516,6 +588,14 @@ def _connection(value: str) -> StoreAccess | None:
     if re.fullmatch(r"[\w-]{1,64}", store_id, re.ASCII) is None or re.fullmatch(r"[\x21-\x7e]+", token) is None:
         return None
     return StoreAccess(store_id, f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/"), token)
+
+
+def _secrets(environ: Mapping[str, str], known: tuple[Variable, ...]) -> set[str]:
+    """The values of all variables that hold one, each part of those that hold several by itself too."""
+    values = {environ[each.name] for each in known if each.kind in {"secret", "connection"} and environ.get(each.name)}
+    parts = {part.strip() for value in values for part in value.split(",")}
+    tokens = {token for value in values for token in re.findall(r"[?&]token=([\x21-\x25\x27-\x7e]+)", value)}
+    return values | parts | tokens
 
 
 def _exposed(environ: Mapping[str, str], known: tuple[Variable, ...], more: set[str]) -> tuple[str, ...]:

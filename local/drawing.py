@@ -585,7 +585,7 @@ def draw(prompt: str, width: int, height: int, seed: int) -> Image.Image:
     canvas = Canvas(width, height, _varied(_palette_for(lower, chance), chance), chance)
     STYLES[style](canvas)
     picture = canvas.image.resize((width, height), Image.Resampling.BOX)
-    _set_title(picture, _title(prompt), canvas.palette)
+    _set_title(picture, title_of(prompt), canvas.palette)
     return picture
 
 
@@ -606,7 +606,7 @@ def _varied(palette: Palette, chance: random.Random) -> Palette:
     return Palette(*(turned(getattr(palette, name)) for name in Palette.__slots__))
 
 
-def _title(prompt: str) -> str:
+def title_of(prompt: str) -> str:
     """The first words of the prompt that carry its subject."""
     clause = re.split(r"[,.;:\n(]", prompt.strip(), maxsplit=1)[0]
     words = re.findall(r"[^\W_][\w'\u2019-]*", clause)

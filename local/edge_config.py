@@ -5,6 +5,7 @@ Edit a file and the next read has it. Vercel's own client, npm's @vercel/edge-co
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -23,10 +24,12 @@ from lib.app import App
 from lib.control.flags import EXPERIMENT
 from lib.control.parameters import ITEM, ROWS, Parameters
 from lib.control.ranges import Number, Range, Refused, Whole
+from lib.control.specs import MARK
 from lib.errors import BadRequest, FieldError, Forbidden, InvalidRequest, NotFound
 from lib.http.endpoint import Call, Endpoint
 from lib.providers.catalog import Row
 from lib.settings import from_environ
+from local.specs import faults
 
 STORE_ID = "ecfg_local"
 TOKEN = "local"  # noqa: S105 - guards nothing: only this machine's own pages and processes get to the port
@@ -146,10 +149,11 @@ class _Panel:
         return _json(items[key] if key else items, 200, {"cache-control": "no-store"})
 
     async def write(self, call: Call) -> Response:
-        """Replace an item that is there by the JSON object of the body; unfit parameters are refused by name."""
+        """Replace an item that is there by the JSON object of the body; what can't be used is refused by name."""
         _refuse_other_pages(call.request)
         value, key = call.json(), _key(call)
-        if key not in self._files.items():
+        items = self._files.items()
+        if key not in items:
             raise NotFound("There is no such item.")
         if not isinstance(value, dict):
             raise InvalidRequest("An item is a JSON object.", errors=(FieldError("", "must be an object"),))
@@ -157,6 +161,9 @@ class _Panel:
         unfit = _unfit(item) if key == ITEM else ()
         if unfit:
             raise InvalidRequest("A parameter's value does not hold.", errors=unfit)
+        present = items[key]
+        if isinstance(present, dict) and MARK in present and (wrong := await asyncio.to_thread(faults, item)):
+            raise InvalidRequest("Not every flag could be decided by these specs.", errors=wrong)
         try:
             self._files.write(key, item)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import sys
@@ -13,6 +14,7 @@ from dotenv import dotenv_values
 
 from lib import settings as environment
 from lib.control.kept import AHEAD
+from lib.incidents.github import FIXES, GitHub
 from lib.settings import Part, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,9 +71,43 @@ def _reads(settings: Settings) -> str | None:
     )
 
 
+PLACEHOLDERS = ("change-me", "changeme", "password", "secret", "example", "0123456789", "abcdef")
+MIN_KINDS = 10
+"""Different characters that a random secret of 16 has at least, nearly always."""
+RANDOM = "`openssl rand -hex 32` makes a better one"
+
+
+def weak_secrets(settings: Settings) -> list[str]:
+    """The variables whose secret somebody could guess, by name."""
+    known = {
+        "VERCEL_WEBHOOK_SECRET": settings.vercel_webhook_secrets,
+        "GITHUB_WEBHOOK_SECRET": settings.github_webhook_secrets,
+        "CRON_SECRET": filter(None, (settings.cron_secret,)),
+        "SESSION_SECRET": filter(None, (settings.session_secret,)),
+        "API_KEYS": [key.secret for key in settings.api_keys],
+    }
+    return [name for name, secrets in known.items() if any(map(_is_weak, secrets))]
+
+
+def _is_weak(secret: str) -> bool:
+    return len(set(secret)) < MIN_KINDS or any(word in secret.lower() for word in PLACEHOLDERS)
+
+
+def issues_trouble(settings: Settings) -> str | None:
+    """Why no issue can be written, asked of GitHub; None where one can, or where none is wanted."""
+    github = settings.github
+    if github is None:
+        return None
+    tracker = GitHub(token=github.token, repository=github.repository, api_url=github.api_url)
+    code = asyncio.run(tracker.check())
+    return None if code is None else FIXES.get(code, f"GitHub gives no answer ({code})")
+
+
 def _why_off(part: Part, settings: Settings) -> str:
-    bad = [name for name in part.needs if name in settings.malformed]
-    return f"{' and '.join(bad)} malformed, see below" if bad else f"set {' and '.join(part.needs)}"
+    bad = [name for name in (*part.needs, *part.or_one_of) if name in settings.malformed]
+    if bad:
+        return f"{' and '.join(bad)} malformed, see below"
+    return f"set {' or '.join((' and '.join(part.needs), *part.or_one_of))}"
 
 
 def doctor(settings: Settings) -> int:
@@ -79,11 +115,15 @@ def doctor(settings: Settings) -> int:
     notes = {"local": "embedded: `make run` starts it"}
     if not settings.stores:
         notes["edge config"] = "`make run` serves one; a deployment needs EDGE_CONFIG"
-    print("\n".join(lines(settings, notes)))
-    is_wrong = bool(settings.malformed or settings.exposed)
+    trouble = issues_trouble(settings)
+    weak = weak_secrets(settings)
+    told = [f"  bad  {trouble}"] if trouble is not None else []
+    told += [f"  weak {name} holds a secret that could be guessed: {RANDOM}" for name in weak]
+    print("\n".join([*lines(settings, notes), *told]))
+    is_wrong = bool(settings.malformed or settings.exposed or trouble)
     problems: list[str] = []
     if is_wrong:
-        problems.append("Something is malformed or exposed: see 'bad' above.")
+        problems.append("Something is malformed, exposed or refused: see 'bad' above.")
     if not settings.api_keys and not settings.allow_anonymous and settings.supabase is None:
         problems.append(
             "Deployed like this, nobody may call: each request is answered 401 (`make run` lets guests in)."

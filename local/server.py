@@ -204,14 +204,14 @@ def _prepare_environment(env_files: tuple[Path, ...], port: int) -> None:
     if not os.environ.get("ALLOW_ANONYMOUS"):
         os.environ["ALLOW_ANONYMOUS"] = "1"
     if not os.environ.get("SESSION_SECRET"):
-        os.environ["SESSION_SECRET"] = _kept_secret(STATE / "session-secret")
+        os.environ["SESSION_SECRET"] = kept_secret(STATE / "session-secret")
     if not any(os.environ.get(name) for name in FLAG_SOURCES):
         os.environ["EDGE_CONFIG"] = connection_string(port)
         # Here a read costs nothing.
         os.environ["EDGE_CONFIG_FRESHNESS"] = os.environ.get("EDGE_CONFIG_FRESHNESS") or "1"
 
 
-def _kept_secret(file: Path) -> str:
+def kept_secret(file: Path) -> str:
     """A random secret that stays the same from run to run, where the disk lets it."""
     secret = secrets.token_urlsafe(32)
     with suppress(OSError, ValueError):
@@ -253,7 +253,7 @@ async def _start_supabase(engines: AsyncExitStack, port: int, notes: dict[str, s
         return {}
     url = f"http://localhost:{port}"
     postgres = Postgres(STATE / "postgres")
-    keys = {kind: f"sb_{kind}_{_kept_secret(STATE / f'supabase-{kind}')}" for kind in ("secret", "publishable")}
+    keys = {kind: f"sb_{kind}_{kept_secret(STATE / f'supabase-{kind}')}" for kind in ("secret", "publishable")}
     engines.callback(postgres.stop)
     try:
         await asyncio.to_thread(postgres.start)

@@ -22,12 +22,15 @@ from starlette.routing import Route
 
 from local.audio import CONTENT_TYPES, Encoder, joined
 from local.images import serve
+from local.isolation import NoRecording, isolate
 from local.narrator import Narrator, Sentence, Times
+from local.supabase.uploads import UploadError, incoming
 
 VOICE, MODEL = "joe", "piper-joe-medium"
 DEFAULT_FORMAT = "mp3_44100_128"
 MAX_CHARACTERS = 5_000
 MAX_BODY_BYTES = 64 * 1024
+MAX_RECORDING_BYTES = 50 * 1024 * 1024
 SPEEDS = (0.7, 1.2)
 
 
@@ -227,10 +230,17 @@ async def models(_: Request) -> Response:
     return JSONResponse([model])
 
 
-async def isolation(_: Request) -> Response:
-    """POST /v1/audio-isolation: nothing here can do it."""
-    message = "The embedded engine can't take the noise out of a recording: set ELEVENLABS_API_KEY."
-    raise Refused(501, "not_implemented", message)
+async def isolation(request: Request) -> Response:
+    """POST /v1/audio-isolation: the recording with less noise (local/isolation.py), as MP3."""
+    recording = bytearray()
+    try:
+        async for chunk in (await incoming(request)).chunks:
+            recording += chunk
+            if len(recording) > MAX_RECORDING_BYTES:
+                raise Refused(413, "audio_too_large", f"At most {MAX_RECORDING_BYTES} bytes.")
+        return Response(await isolate(bytes(recording)), media_type="audio/mpeg")
+    except (UploadError, NoRecording):
+        raise Refused(400, "invalid_audio", "This is no recording that can be read.") from None
 
 
 async def _refused(_: Request, error: Exception) -> Response:

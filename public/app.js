@@ -9,6 +9,7 @@
 import { fileElement, offerOutputs, outputsOf } from './media.js';
 
 const GENERATE = '/api/generate';
+const FEEDBACK = '/api/feedback';
 const DEMO_PROVIDER = 'local';
 const CLOSE_TO_BOTTOM_PX = 32;
 const COPIED_MS = 2000;
@@ -24,6 +25,8 @@ let running = null;
 /** Whether the reader is at the end and wants to stay there while it moves. */
 let following = true;
 let lastScrollY = 0;
+/** Whether there is a database to keep thumbs in. */
+let keepsFeedback = false;
 
 /** An error with what its reader needs to know; `fields` are the parts of the request it complains about. */
 class Problem extends Error {
@@ -55,6 +58,9 @@ class Turn {
     this.element = byId('turn-template').content.firstElementChild.cloneNode(true);
     this.#part('prompt').textContent = question;
     this.#part('retry').addEventListener('click', () => askAgain(this));
+    for (const button of this.element.querySelectorAll('.thumb')) {
+      button.addEventListener('click', () => this.#judge(button));
+    }
   }
 
   /** Show what one chunk of the stream says; types that we do not know say nothing to us. */
@@ -115,6 +121,20 @@ class Turn {
     this.#part('problem').hidden = false;
   }
 
+  /** Tell what the reader thinks of this answer; the last thumb counts. */
+  async #judge(button) {
+    const body = JSON.stringify({ request_id: this.#served.id, thumb: button.dataset.thumb });
+    const headers = { 'content-type': 'application/json' };
+    const kept = await fetch(FEEDBACK, { method: 'POST', headers, body })
+      .then((response) => response.ok)
+      .catch(() => false);
+    this.#part('thumb-said').textContent = kept ? 'Thank you.' : 'That could not be kept.';
+    if (!kept) return;
+    for (const thumb of this.element.querySelectorAll('.thumb')) {
+      thumb.setAttribute('aria-pressed', String(thumb === button));
+    }
+  }
+
   #cut() {
     return new Problem('Interrupted', 'The connection broke off before the answer was complete.', {
       requestId: this.#served.id,
@@ -141,6 +161,7 @@ class Turn {
     );
     this.#part('answer').setAttribute('aria-busy', 'false');
     this.#showFacts(factsOf(this.#served, this.#firstTokenMs));
+    this.#part('thumbs').hidden = !this.#served.id || !this.answer || !keepsFeedback;
   }
 
   #state(state, note = '') {
@@ -375,6 +396,7 @@ async function showHealth() {
     .catch(() => null);
   if (!Array.isArray(health?.parts)) return showSummary('unknown', 'unknown', 'The health check did not answer.');
   const { status, parts, malformed = {} } = health;
+  keepsFeedback = parts.some((part) => part.name === 'supabase' && part.on);
   // What is deployed has nothing to edit, so nobody there asks for it.
   if (health.deployment === null) showControl();
   offerOutputs(parts);
@@ -396,10 +418,10 @@ function showSummary(mark, summary, note) {
   byId('parts-note').textContent = note;
 }
 
-function partRow({ name, on, needs }) {
+function partRow({ name, on, needs, or_one_of: others = [] }) {
   if (on) return row('on', 'on', name);
-  const variables = needs.flatMap((variable) => [' and ', element('code', {}, variable)]).slice(1);
-  return row('off', 'off', name, 'set ', ...variables);
+  const named = (word) => (variable) => [` ${word} `, element('code', {}, variable)];
+  return row('off', 'off', name, 'set ', ...needs.flatMap(named('and')).slice(1), ...others.flatMap(named('or')));
 }
 
 function malformedRow([variable, why]) {

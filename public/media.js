@@ -63,8 +63,10 @@ function showChoices({ target }) {
   if (!chosen().length) target.checked = true;
   byId('style').hidden = !chosen().includes('image');
   byId('voice').hidden = !chosen().includes('speech');
-  if (chosen().includes('speech') && byId('voice').options.length === 1) loadVoices();
+  if (chosen().includes('speech')) voicesLoaded ??= loadVoices();
 }
+
+let voicesLoaded = null;
 
 async function loadVoices() {
   const { voices = [] } = (await getJson('/api/voices')) ?? {};

@@ -38,8 +38,8 @@ is a whole `ai_config`. `make run` reads it from `local/items/ai_config.json`.
 
 TABLE
 
-\\* shown to browsers by `GET /api/flags`. Those for voices, pictures, captions and the budget stand ready for the parts
-that will read them.
+\\* shown to browsers by `GET /api/flags`. Those for voices, pictures and captions stand ready for the parts that
+will read them.
 
 ## Hypertune
 
@@ -51,8 +51,8 @@ and fallbacks are those of its TypeScript SDK 2.10.1. Rules may ask for
 context { environment  user { id kind role } }
 ```
 
-`environment` is Vercel's: `production`, `preview` or `development`; `kind` is `key` or `guest`, `role` is `user` or
-`operator`. A field that asks for anything else has no value.
+`environment` is Vercel's: `production`, `preview` or `development`; `kind` is `user`, `key` or `guest`, `role`
+is `user` or `operator`. A field that asks for anything else has no value.
 
 Not supported, so that the field falls back and a line in the log says why, once per version: splits by a model, split
 mappings that are not discrete, kinds of expressions that the SDK of today does not know, regular expressions with look-
@@ -148,8 +148,17 @@ def main() -> int:
     """Write, or with --check compare; return 1 when something is stale."""
     stale = 0
     readme = ROOT / "README.md"
+    migrations = [file.name.partition("_")[0] for file in sorted((ROOT / "supabase" / "migrations").glob("*.sql"))]
     page = ROOT / "docs" / "parameters.md"
-    files = ((ROOT / ".env.example", env_example()), (page, parameters_page()), (readme, filled(readme.read_text())))
+    files = (
+        (ROOT / ".env.example", env_example()),
+        (page, parameters_page()),
+        (readme, filled(readme.read_text())),
+        (
+            ROOT / "lib" / "data" / "migrations.json",
+            orjson.dumps(migrations, option=orjson.OPT_INDENT_2).decode() + "\n",
+        ),
+    )
     for file, text in files:
         if file.exists() and file.read_text() == text:
             continue

@@ -123,19 +123,20 @@ def node_path() -> str:
 
 
 @pytest.fixture(scope="module")
-def _nodes() -> Iterator[list[Node]]:
-    nodes: list[Node] = []
-    yield nodes
-    for node in nodes:
+def nodes() -> Iterator[list[Node]]:
+    """The Node processes of the module; the last one may be alive."""
+    running: list[Node] = []
+    yield running
+    for node in running:
         node.close()
 
 
 @pytest.fixture
-def node(node_path: str, _nodes: list[Node]) -> Node:
+def node(node_path: str, nodes: list[Node]) -> Node:
     """The module's Node process: started once, since that takes a second, and anew where a test has killed it."""
-    if not _nodes or not _nodes[-1].is_alive:
-        _nodes.append(Node(node_path))
-    return _nodes[-1]
+    if not nodes or not nodes[-1].is_alive:
+        nodes.append(Node(node_path))
+    return nodes[-1]
 
 
 @pytest.fixture

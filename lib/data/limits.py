@@ -17,7 +17,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from lib.data.circuit import Rpc
-from lib.errors import AppError, DataFailed, LimitReached, Unavailable
+from lib.errors import AppError, DataFailed, LimitReached, Unavailable, UserRemoved
 from lib.ids import uuid7
 
 Kind = Literal["user", "guest", "key"]
@@ -120,6 +120,8 @@ class Limits:
         self._here = InstanceLimits(cap or Cap())
         self._clock = clock
         self._unsettled: dict[str, int | None] = {}
+        self.exhausted = 0
+        """How often a caller was refused because the budget of all was used up."""
 
     @property
     def has_database(self) -> bool:
@@ -133,7 +135,10 @@ class Limits:
         return await self._rpc("own_usage", {"p_caller_kind": kind, "p_caller_id": caller_id})
 
     async def reserve(self, hold: Hold, caller: Subject, *, counts: bool) -> Standing:
-        """Hold money by `hold`; `counts`: as a request of this minute. Raises LimitReached, Unavailable."""
+        """Hold money by `hold`; `counts`: as a request of this minute.
+
+        Raises LimitReached, Unavailable, and Unauthorized for a user who was removed.
+        """
         hold.at = self._clock()
         if self._rpc is None:
             standing = self._here.take(hold.microusd, hold.at)
@@ -153,7 +158,11 @@ class Limits:
                     **({} if budget is None else {"p_caller_microusd_per_day": budget}),
                 },
             )
-            return _granted(answer, hold)
+            try:
+                return _granted(answer, hold)
+            except LimitReached as error:
+                self.exhausted += error.code == "budget_exceeded" and answer["of"] != "caller"
+                raise
         except DataFailed as error:
             # What was asked may have been done all the same: it will be settled as if it had been.
             hold.there = error.reason == "timeout"
@@ -244,7 +253,7 @@ class Account:
             self._reserving = asyncio.create_task(self._limits.reserve(hold, self._caller, counts=True))
 
     async def reserved(self) -> Standing:
-        """Where the caller stands now. Raises LimitReached, Unavailable."""
+        """Where the caller stands now. Raises LimitReached, Unauthorized, Unavailable."""
         if self._reserving is None:
             return await self._limits.reserve(self._holds[0], self._caller, counts=True)
         return await asyncio.shield(self._reserving)
@@ -299,13 +308,16 @@ def limit_reached(reason: str, of: str, retry_after_s: int, standing: Standing) 
 
 def _granted(answer: Any, hold: Hold) -> Standing:
     try:
+        if answer.get("reason") == UserRemoved.code:
+            hold.there = False
+            raise UserRemoved
         requests = answer["requests"]
         standing = Standing(requests["limit"], requests["remaining"], requests["reset_s"])
         allowed: object = answer["allowed"]
         if allowed is True:
             return standing
         refusal = limit_reached(answer["reason"], answer["of"], answer["retry_after_s"], standing)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataFailed("malformed") from error
     hold.there = False
     raise refusal

@@ -12,7 +12,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -146,6 +146,34 @@ async def fetch_public(
     if found is None or found not in accept:
         raise _refused(f"is no {' or '.join(sorted(accept))}", code="content_type_not_supported")
     return data, found
+
+
+async def post_public(
+    url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float = TIMEOUT_S, network: Network | None = None
+) -> int:
+    """Send JSON to an address of the public internet; the status that it answers with. No redirect is followed.
+
+    Raises InvalidRequest where it may not be asked or can't be reached.
+    """
+    import aiohttp  # noqa: PLC0415 - on first use
+    from yarl import URL  # noqa: PLC0415
+
+    network = network or Network()
+    target = _target(url, network.ports)
+    try:
+        async with asyncio.timeout(timeout_s):
+            addresses = await _addresses(target.host, network)
+            await asyncio.to_thread(network.tls)
+            asked = URL(url, encoded=True)
+            if (asked.host, asked.port) != (target.host, target.port):  # it is read in two ways
+                raise _refused("must name a public host")
+            async with (
+                _session(addresses, network) as session,
+                session.post(asked, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                return response.status
+    except (TimeoutError, OSError, aiohttp.ClientError) as error:
+        raise _refused("could not be reached", code="url_unreachable") from error
 
 
 def _target(url: str, ports: frozenset[int]) -> _Target:

@@ -42,13 +42,21 @@ class Supabase:
         self._http = http
         self._make: Callable[[str, str], AsyncClient] | None = None
 
-    async def rpc(self, function: str, arguments: Mapping[str, object], *, timeout_s: float = TIMEOUT_S) -> Any:
-        """What a function of the database returns, called as the server. Sent once. Raises DataFailed.
+    async def rpc(
+        self,
+        function: str,
+        arguments: Mapping[str, object],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        token: str | None = None,
+    ) -> Any:
+        """What a function of the database returns, called as the server, or as the holder of an access token.
 
-        Plain HTTP on the shared client: a request that only reserves its money need not wait for an SDK.
+        Sent once. Raises DataFailed. Plain HTTP on the shared client: a request that only reserves its money need not
+        wait for an SDK.
         """
-        key = self._access.secret_key
-        headers = {"apikey": key, "authorization": f"Bearer {key}", "content-type": "application/json"}
+        key = self._access.secret_key if token is None else self._access.publishable_key
+        headers = {"apikey": key, "authorization": f"Bearer {token or key}", "content-type": "application/json"}
         url = f"{self._access.url}/rest/v1/rpc/{function}"
         try:
             reply = await self._exchange("POST", url, headers, orjson.dumps(arguments), timeout_s=timeout_s)

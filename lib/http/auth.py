@@ -20,13 +20,15 @@ from starlette.requests import Request
 
 from lib.data.accounts import Accounts, Session
 from lib.data.tokens import UNKNOWN_KEY, Clock, Identity, Tokens, looks_like_a_token
-from lib.errors import NotConfigured, Unauthorized
+from lib.errors import NotConfigured, Unauthorized, UserRemoved
 from lib.http.cookies import address, cookie, require_same_origin, set_cookie
+from lib.http.headers import only
 from lib.settings import SUPABASE_VARIABLES, Role, Settings
 
 GUEST_COOKIE = "guest"
 SESSION_COOKIE = "session"
 REFRESH_TOKEN = re.compile(r"[\w.~+/=-]{1,512}", re.ASCII)
+MAX_REMOVED = 10_000
 RENEW_S = 60.0
 """A session that ends sooner is renewed before its request is answered, so that none ends in the middle of a stream."""
 
@@ -94,6 +96,7 @@ class Auth:
         self._origins = settings.allowed_origins
         self._users = users
         self._known_users: set[str] = set()
+        self._removed: dict[str, None] = {}
 
     @property
     def users(self) -> Users:
@@ -104,11 +107,13 @@ class Auth:
         return self._users
 
     async def identify(self, request: Request) -> Caller:
-        """The caller of this request. Raises Unauthorized, Forbidden; Unavailable where a token can't be checked.
+        """The caller of this request.
+
+        Raises Unauthorized, Forbidden, InvalidRequest; Unavailable where a token can't be checked.
 
         A bearer that does not hold is refused even where guests are welcome: its owner should learn of it.
         """
-        authorization = request.headers.get("authorization")
+        authorization = only(request, "authorization")
         if authorization is not None:
             return await self._bearer(authorization)
         session = cookie(request, SESSION_COOKIE) if self._users is not None else ""
@@ -152,6 +157,18 @@ class Auth:
     def forgetting(self, request: Request) -> tuple[str, ...]:
         """The Set-Cookie headers after which nothing is known of this browser's user or guest."""
         return tuple(set_cookie(request, name, "", max_age_s=0) for name in (SESSION_COOKIE, GUEST_COOKIE))
+
+    def user_is_gone(self, caller: Caller) -> None:
+        """Refuse the tokens of a user who was removed: they hold until they end by themselves.
+
+        Other processes know nothing of it, but the database refuses there what costs money (`reserve`). A key's holder
+        may come back, and gets another row of auth.users then.
+        """
+        self._known_users.discard(caller.id)
+        if caller.session is not None:
+            self._removed[caller.id] = None
+        while len(self._removed) > MAX_REMOVED:
+            del self._removed[next(iter(self._removed))]
 
     def require_same_origin(self, request: Request) -> None:
         """Refuse what another site's page asks for, with or without a cookie. Raises Forbidden."""
@@ -199,6 +216,8 @@ class Auth:
         return identity if self.users.clock() < identity.expires_at - RENEW_S else None
 
     def _user(self, identity: Identity, session: Session, set_cookie: str | None = None) -> Caller:
+        if identity.id in self._removed:
+            raise UserRemoved
         if identity.is_anonymous and not self._guests:
             raise _unauthorized("Guests are not welcome here: sign in.")
         kind = "guest" if identity.is_anonymous else "user"

@@ -21,15 +21,19 @@ MAX_ROUNDS = 20
 async def forget_me(call: Call) -> Response:
     """Remove rows, then files, then the user: whoever was cut off in the middle asks again, and the rest follows.
 
-    200 with how much there was. What was spent stays in the totals, under an id that nothing else knows.
+    200 with how much there was. What was spent stays in the totals, under an id that nothing else knows. The user's
+    tokens are refused from now on.
     """
     auth = call.app.auth
     auth.require_same_origin(call.request)
     caller = await auth.identify(call.request)
     if call.app.supabase is None:
         raise NotConfigured(f"Nothing is kept here: there is no {', '.join(SUPABASE_VARIABLES)}.")
+    # First, while the rows still say which requests were the caller's.
+    await call.app.supabase.rpc("forget_feedback", {"p_user_id": caller.id})
     removed = await _forget(call.app.supabase, caller.id)
     await auth.users.accounts.remove(caller.id)
+    auth.user_is_gone(caller)
     response = Response(orjson.dumps(removed), headers={"cache-control": "no-store"}, media_type="application/json")
     for cookie in auth.forgetting(call.request):
         response.headers.append("set-cookie", cookie)

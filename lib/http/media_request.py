@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from lib.control.parameters import ID, LANGUAGE, Parameters
@@ -52,7 +52,10 @@ class ImageOptions(Ours):
 
     prompt: Annotated[Filled, StringConstraints(max_length=MAX_IMAGE_PROMPT)] | None = None
     style: Annotated[str, AfterValidator(_one_of_the_styles)] | None = None
-    size: SizeName | Size = "landscape_16_9"
+    size: Annotated[
+        Annotated[SizeName, Tag("\0word")] | Annotated[Size, Tag("\0pixels")],
+        Discriminator(lambda size: "\0pixels" if isinstance(size, dict) else "\0word"),
+    ] = "landscape_16_9"
     count: Annotated[int, Field(ge=1, le=4)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 

@@ -13,6 +13,7 @@ from lib.errors import DataFailed, InvalidRequest, NotConfigured
 from lib.http.auth import Caller
 from lib.http.endpoint import Call
 from lib.http.generation import Form
+from lib.http.headers import only
 from lib.settings import SUPABASE_VARIABLES
 
 ROUTE = "/api/generate"
@@ -31,7 +32,7 @@ async def once(
     in an error, or is left, is forgotten, and may be asked for anew. Raises InvalidRequest, Conflict,
     NotConfigured, DataFailed.
     """
-    key = call.request.headers.get("idempotency-key")
+    key = only(call.request, "idempotency-key")
     if key is None:
         return await work()
     if form != "json":

@@ -23,13 +23,13 @@ async def usage(call: Call) -> Response:
     if caller.set_cookie is not None:
         call.headers["set-cookie"] = caller.set_cookie
     headers = {"cache-control": "private, no-store"}
-    return Response(orjson.dumps(_in_dollars(told)), media_type="application/json", headers=headers)
+    return Response(orjson.dumps(in_dollars(told)), media_type="application/json", headers=headers)
 
 
-def _in_dollars(value: Any) -> Any:
+def in_dollars(value: Any) -> Any:
     """The same with every amount of `…_microusd` as `…_usd`."""
     if isinstance(value, list):
-        return [_in_dollars(each) for each in cast("list[Any]", value)]
+        return [in_dollars(each) for each in cast("list[Any]", value)]
     if not isinstance(value, dict):
         return value
     told: dict[str, Any] = {}
@@ -37,5 +37,5 @@ def _in_dollars(value: Any) -> Any:
         if name.endswith("_microusd"):
             told[name.removesuffix("microusd") + "usd"] = None if each is None else each / MICRO
         else:
-            told[name] = _in_dollars(each)
+            told[name] = in_dollars(each)
     return told

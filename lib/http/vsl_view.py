@@ -1,4 +1,4 @@
-"""A sales letter's job as its owner sees it: JSON that holds how far it is, what there is of it, and addresses of it."""
+"""A sales letter's job as its owner sees it: how far it is, what there is of it, and where that may be read."""
 
 from __future__ import annotations
 

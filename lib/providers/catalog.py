@@ -34,6 +34,8 @@ class Row:
     demo: bool = False
     keep_alive: bool = True
     conversation_header: str | None = None
+    models_path: str = "/models"
+    """Where it lists its models, behind the base URL."""
 
     def model(self, model_id: str) -> Model | None:
         """The model of that id, or None where the vendor is not known to offer it."""
@@ -80,6 +82,7 @@ ROWS: tuple[Row, ...] = (
         base_url_var="XAI_BASE_URL",
         base_url="https://api.x.ai/v1",
         conversation_header="x-grok-conv-id",
+        models_path="/language-models",  # unlike /models, with prices
         max_tokens_field="max_completion_tokens",
         models=(
             Model("grok-4.20-0309-non-reasoning", 1_000_000, 65_536, _can("json_schema", "vision", *_TOOLS_TOO)),
@@ -205,7 +208,6 @@ SPEECH_ROWS: tuple[SpeechRow, ...] = (
         demo=True,
         keep_alive=False,
         codecs=("mp3", "wav"),
-        isolates=False,
     ),
 )
 

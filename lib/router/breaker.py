@@ -38,6 +38,11 @@ class Breaker:
         self.probe: int | None = None
         """The number of the probe that is under way; right after `admit`, of the call that was admitted."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has opened and no probe has closed it since."""
+        return self._open_until is not None
+
     def resting_s(self, now: float) -> float:
         """Seconds until it will let a call through; 0 when it would now, infinite while a probe is under way."""
         if self._open_until is None:

@@ -33,6 +33,10 @@ class Health:
         """How long a candidate takes to its first tokens."""
         return self._first_tokens[candidate.provider, candidate.model.id]
 
+    def resting(self) -> list[tuple[str, str]]:
+        """The providers and models whose breakers are open."""
+        return [key for key, breaker in self._breakers.items() if breaker.is_open]
+
     def of(self, candidate: Candidate) -> Breaker:
         """The breaker of a candidate."""
         key = (candidate.provider, candidate.model.id)

@@ -100,6 +100,25 @@ class Sinks:
             "lost": dict(self.lost),
         }
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """How many events will never be delivered, by sink."""
+        dropped = {box.inner: box.dropped for box in self._sinks.values() if isinstance(box, Outbox) and box.dropped}
+        return {**dropped, **self.lost}
+
+    async def flush(self) -> dict[str, object]:
+        """Try again what waits; then as `report`. Never raises."""
+        for name, sink in self._sinks.items():
+            if isinstance(sink, Outbox) and sink.waiting:
+                try:
+                    async with asyncio.timeout(TIMEOUT_S):
+                        await sink.deliver(())
+                except Exception as error:  # noqa: BLE001 - as below
+                    self._lose(name, 0, error)
+                else:
+                    self._recover(name)
+        return self.report()
+
     async def deliver(self, events: Sequence[Event]) -> None:
         """Hand a batch to each sink. Never raises; what is lost is counted, and told of once per outage."""
         for name, sink in self._sinks.items():

@@ -49,6 +49,8 @@ class Job:
     budget_microusd: int | None
     cost_microusd: int
     is_cancelling: bool
+    webhook_url: str | None
+    webhook_attempts: int
     created_at: str
     updated_at: str
     finished_at: str | None = None
@@ -77,7 +79,7 @@ class Jobs:
         request: Mapping[str, Any],
         request_hash: str,
         budget_microusd: int | None,
-        has_webhook: bool,
+        webhook_url: str | None,
     ) -> tuple[Job, bool]:
         """The job of this request, and whether it is new: the same request of the same owner is one job."""
         row = await self._rpc(
@@ -89,7 +91,7 @@ class Jobs:
                 "p_request": request,
                 "p_request_hash": request_hash,
                 "p_budget_microusd": budget_microusd,
-                "p_has_webhook": has_webhook,
+                "p_webhook_url": webhook_url,
             },
         )
         return _job(row), bool(row["created"])
@@ -215,6 +217,8 @@ def _job(row: Json) -> Job:
         budget_microusd=row["budget_microusd"],
         cost_microusd=row["cost_microusd"],
         is_cancelling=row["is_cancelling"],
+        webhook_url=row["webhook_url"],
+        webhook_attempts=row["webhook_attempts"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         finished_at=row["finished_at"],

@@ -6,7 +6,7 @@
 A step's key is a hash of all that goes into it, by content: change one sentence, and only what depends on it has
 another key. The results of steps are JSON:
 
-    script     {title, degraded, frames: [{beat, narration, on_screen, image_prompt, alt, claims, image?, audio?}]}
+    script     lib/vsl/screenplay.py's: {title, degraded, frames: [{beat, narration, on_screen, image_prompt, …}]}
     picture    {asset_id, sha256, content_type, width, height, degraded?}
     narration  {asset_id, sha256, content_type, lasts_s, text, words: [[text, start_s, end_s]], voice_id}
     music      {asset_id, sha256, content_type}
@@ -103,7 +103,7 @@ def _steps(request: Mapping[str, Any], results: Mapping[str, Json], worst: Worst
 SCRIPT_FIELDS = frozenset(
     {
         *("product", "audience", "offer", "guarantee", "cta", "facts", "tone", "language", "script", "frames"),
-        *("duration_s", "seed", "temperature"),
+        *("duration_s", "voice_speed", "seed"),
     }
 )
 """Those of a request that decide what the script says."""
@@ -144,7 +144,7 @@ def _picture(number: int, frame: Mapping[str, Any], request: Mapping[str, Any], 
 
 
 def _narration(number: int, frame: Mapping[str, Any], request: Mapping[str, Any], worst: Worst) -> Step:
-    own, text = frame.get("audio"), frame["narration"]
+    own, text = frame.get("narration_audio"), frame["narration"]
     voice = [request["voice_id"], request["voice_model"], request["voice_speed"], request["language"]]
     inputs = ["own", own, text] if own is not None else [text, *voice]
     cost = 0 if own is not None else worst.narration(len(text))

@@ -154,8 +154,8 @@ class Studio:
         """The narration, and how long it really lasts: pictures follow that."""
         frame, request = results["script"]["frames"][number], job.request
         text: str = frame["narration"]
-        if frame.get("audio") is not None:
-            asset = await self._own(job, frame["audio"], SOUND_TYPES, MAX_SOUND_BYTES)
+        if frame.get("narration_audio") is not None:
+            asset = await self._own(job, frame["narration_audio"], SOUND_TYPES, MAX_SOUND_BYTES)
             rendered = None
         else:
             context = await self._tools.open(job)

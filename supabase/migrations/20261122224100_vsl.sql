@@ -18,6 +18,7 @@ create table public.vsl_jobs (
   next_at timestamptz not null,
   result jsonb,
   error jsonb,
+  webhook_url text,
   webhook_state text not null default 'none' check (webhook_state in ('none', 'waiting', 'due', 'sent', 'failed')),
   webhook_attempts smallint not null default 0,
   created_at timestamptz not null,
@@ -77,7 +78,7 @@ $$;
 
 create function public.create_vsl_job(
   p_id uuid, p_user_id uuid, p_caller_kind text, p_request jsonb, p_request_hash text,
-  p_budget_microusd bigint default null, p_has_webhook boolean default false
+  p_budget_microusd bigint default null, p_webhook_url text default null
 ) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
@@ -88,10 +89,10 @@ declare
 begin
   loop
     insert into public.vsl_jobs (
-      id, user_id, caller_kind, request, request_hash, budget_microusd, webhook_state, next_at, created_at, updated_at)
+      id, user_id, caller_kind, request, request_hash, budget_microusd, webhook_url, webhook_state, next_at, created_at, updated_at)
     values (
       p_id, p_user_id, p_caller_kind, p_request, p_request_hash, p_budget_microusd,
-      case when p_has_webhook then 'waiting' else 'none' end, v_now, v_now, v_now)
+      p_webhook_url, case when p_webhook_url is null then 'none' else 'waiting' end, v_now, v_now, v_now)
     on conflict (user_id, request_hash) where status in ('queued', 'running', 'succeeded') do nothing
     returning * into v_job;
     v_created := found;

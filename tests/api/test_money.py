@@ -62,6 +62,10 @@ def test_an_answer_is_paid_for_and_recorded(serve: Serve, supabase: Project, ven
     told = httpx.get(f"{url}/api/usage", headers=KEY_HEADER).json()
     assert told["today"] == {"spent_usd": spent / 1e6, "reserved_usd": 0}
     assert told["requests"]["remaining"] == 599
+    supabase.sql("update public.limits set requests_per_minute = null, microusd_per_day = null where scope = 'key'")
+    told = httpx.get(f"{url}/api/usage", headers=KEY_HEADER).json()
+    assert (told["requests"]["limit"], told["requests"]["remaining"]) == (None, None)
+    assert (told["budget"]["limit_usd"], told["budget"]["remaining_usd"]) == (None, None)
 
 
 def test_fault_47_denial_of_wallet(start_instance: StartInstance, supabase: Project, vendor: Vendor) -> None:
@@ -165,14 +169,22 @@ def test_twenty_with_one_key(start_instance: StartInstance, supabase: Project, v
     headers: dict[str, Any] = {**KEY_HEADER, "idempotency-key": "k"}
     other = httpx.post(f"{one.url}/api/generate", json={**ASK, "prompt": "Ho"}, headers=headers)
     stream = httpx.post(f"{one.url}/api/generate", json={"prompt": "Hi"}, headers=headers)
-    codes = [each.json()["code"] for each in (other, stream)]
-    assert (codes, other.status_code) == (["idempotency_key_reused", "idempotency_key_with_stream"], 422)
+    two = httpx.post(f"{one.url}/api/generate", json=ASK, headers=[*headers.items(), ("idempotency-key", "k")])
+    assert [(each.status_code, each.json()["code"]) for each in (other, stream, two)] == [
+        (422, "idempotency_key_reused"),
+        (422, "idempotency_key_with_stream"),
+        (422, "repeated_header"),
+    ]
+    assert len(vendor.requests) == 1
 
 
-def test_leaving(serve: Serve, supabase: Project, vendor: Vendor) -> None:
-    """Rows, files and the user go; events stay, as somebody's; asked again nothing is left to do."""
+def test_leaving(start_instance: StartInstance, supabase: Project, vendor: Vendor) -> None:
+    """Rows, files and the user go; events stay, as somebody's. The token that still holds is good for nothing more.
+
+    Where the user was removed it is known at once; elsewhere the database says so, before anything is paid.
+    """
     environ = {**hosted_over(groq=vendor), **over(supabase)}
-    url = serve(environ)
+    url, elsewhere = start_instance(environ).url, start_instance(environ).url
     user = supabase.user()
     headers = {"authorization": f"Bearer {token(user)}"}
     answer = httpx.post(f"{url}/api/generate", json=ASK, headers=headers, timeout=30)
@@ -185,7 +197,18 @@ def test_leaving(serve: Serve, supabase: Project, vendor: Vendor) -> None:
     assert supabase.sql("select count(*) from auth.users where id = %s", uid(user)) == [(0,)]
     assert supabase.sql("select count(*) from storage.objects") == [(0,)]
     assert supabase.sql("select count(*) from public.inference_events where user_id <> %s", uid(user)) == [(1,)]
-    again = httpx.delete(f"{url}/api/me", headers=headers, timeout=30)
+    calls = len(vendor.requests)
+    refused = [
+        httpx.get(f"{url}/api/session", headers=headers),
+        httpx.delete(f"{url}/api/me", headers=headers),
+        httpx.post(f"{url}/api/generate", json=ASK, headers=headers),
+        httpx.post(f"{elsewhere}/api/generate", json=ASK, headers=headers, timeout=30),
+    ]
+    told = [(each.status_code, each.json()["code"], each.headers["www-authenticate"]) for each in refused]
+    assert told == [(401, "user_removed", "Bearer")] * 4
+    assert len(vendor.requests) == calls
+    assert supabase.sql("select state, count(*) from public.reservations where state = 'held' group by 1") == []
+    again = httpx.delete(f"{elsewhere}/api/me", headers=headers, timeout=30)
     assert (again.status_code, again.json()) == (200, {"events": 0, "assets": 0, "files": 0})
 
 

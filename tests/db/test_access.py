@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 from psycopg.types.json import Jsonb
 
+from lib.data.panels import PANELS as PANELS_BY_NAME
 from tests.database import Database, Elsewhere
 from tests.db.access import (
     CALLERS,
@@ -38,10 +39,16 @@ READ: Rights = {"service": {"select": "all"}}
 WRITE: Rights = {"service": {"select": "all", "insert": "all", "update": "all", "delete": "all"}}
 OWN: Rights = {"users": {"select": "own"}}
 ALL: Rights = {"users": {"select": "all"}}
+OPERATORS: Rights = {"operator": {"select": "all"}}
 NOBODY: Rights = {}
-# What is not said is forbidden. `users` are all who signed in, guests and operators among them.
+# What is not said is forbidden. `users` are all who signed in, guests among them, and operators where nothing else is
+# said of these.
 EXPECTED: dict[str, Rights] = {
-    "public.inference_events": OWN | READ,
+    "public.inference_events": OWN | OPERATORS | READ,
+    "public.inference_rollup_5m": OPERATORS | READ,
+    "public.inference_rollup_1h": OPERATORS | READ,
+    "public.feedback": OWN | OPERATORS | READ,
+    "public.experiment_results": OPERATORS | READ,
     "public.assets": OWN | WRITE,
     "public.audio_assets": OWN | WRITE,
     "public.voices": ALL | WRITE,
@@ -54,22 +61,41 @@ EXPECTED: dict[str, Rights] = {
     "public.asset_generations": NOBODY,
     "public.vsl_jobs": OWN | READ,
     "public.vsl_steps": OWN | READ,
+    "public.incidents": READ,
+    "public.webhook_deliveries": READ,
+    "private.recoveries": NOBODY,
+    "private.turns": NOBODY,
     "private.retention": NOBODY,
+    "private.removed_users": NOBODY,
+    "private.rollup_due": NOBODY,
+    "private.rollup_state": NOBODY,
     "storage.buckets": WRITE,
     "storage.objects in generated": OWN | WRITE,
     "storage.objects in vsl_assets": OWN | WRITE,
 }
 PARTITION = NOBODY
+PANELS = {panel.function for panel in PANELS_BY_NAME.values() if panel.function is not None}
+SIGNED_IN_FUNCTIONS = PANELS | {
+    *("log_bucket", "log_bucket_middle", "utc_text", "inference_calls", "inference_cells", "dashboard_cells"),
+    *("dashboard_totals", "panel_analysis"),
+}
+"""They run with their caller's rights: the policies decide what they see."""
 SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
-    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_among", "assets_of", "keep_links"),
+    *("claim_generation", "note_generation", "fail_generation", "keep_assets", "asset_of", "assets_of", "keep_links"),
+    "assets_among",
     *("begin_upload", "complete_upload", "remove_asset", "forget_lost_assets", "sweep_assets"),
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
     *("claim_vsl_webhook", "finish_vsl_webhook"),
+    *("accept_delivery", "pending_deliveries", "ignore_delivery", "observe_incident", "resolve_incidents"),
+    *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
+    *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
+    *("rollup_inference", "trim_telemetry", "record_feedback", "forget_feedback"),
+    *("experiment_units", "experiments_since", "keep_experiment_result"),
 }
 
 
@@ -127,6 +153,34 @@ def vsl_job(user: UUID, number: int) -> Row:
     }
 
 
+def cell(user: UUID, number: int) -> Row:
+    """A cell of the rollup."""
+    texts = (
+        "provider",
+        "model",
+        "route",
+        "experiment",
+        "arm",
+        "kind",
+        "outcome",
+        "error_code",
+        "fallback_from",
+        "cause",
+    )
+    numbers = (
+        *("calls", "requests", "failed", "rescued", "saved", "input_tokens", "output_tokens", "cached_tokens"),
+        *("cost_microusd", "unpriced", "saving_microusd"),
+    )
+    lists = [f"{measure}_{side}" for measure in ("latency", "ttft", "speed") for side in ("buckets", "counts")]
+    return {
+        "bucket_start": NOW,
+        **dict.fromkeys(texts, ""),
+        "provider": f"{user} {number}",
+        **{name: [] for name in lists},
+        **dict.fromkeys(numbers, 1),
+    }
+
+
 def stored(bucket: str) -> MakeRow:
     """A file of a bucket."""
     return lambda user, number: {"name": f"{user}/{bucket}-{number}.png", "bucket_id": bucket, "version": "1"}
@@ -135,6 +189,21 @@ def stored(bucket: str) -> MakeRow:
 # A row of each table, and the column to tell it by. The last column is the one that an update sets.
 ROWS: dict[str, tuple[str, MakeRow]] = {
     "public.inference_events": ("id", event),
+    "public.inference_rollup_5m": ("provider", cell),
+    "public.inference_rollup_1h": ("provider", cell),
+    "public.feedback": (
+        "request_id",
+        lambda user, number: {"request_id": uuid5(user, f"request {20 + number}"), "created_at": NOW, "thumb": 1},
+    ),
+    "public.experiment_results": (
+        "experiment",
+        lambda user, number: {
+            "experiment": f"{user} {number}",
+            "period": "7d",
+            "computed_at": NOW,
+            "result": Jsonb({}),
+        },
+    ),
     "public.assets": ("id", asset),
     "public.audio_assets": (
         "asset_id",
@@ -203,7 +272,39 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
             "started_at": NOW,
         },
     ),
+    "public.incidents": (
+        "fingerprint",
+        lambda user, number: {
+            "fingerprint": f"v1:{uuid5(user, str(number)).hex[:16]}",
+            "kind": "deploy",
+            "subject": "deploy:prj:production",
+            "title": "Failed",
+            "evidence": Jsonb({}),
+            "occurrences": 1,
+            "first_seen": NOW,
+            "last_seen": NOW,
+            "opened_at": NOW,
+        },
+    ),
+    "public.webhook_deliveries": (
+        "delivery_id",
+        lambda user, number: {
+            "source": "vercel",
+            "delivery_id": f"{user} {number}",
+            "facts": Jsonb({}),
+            "received_at": NOW,
+            "tried_at": NOW,
+        },
+    ),
+    "private.recoveries": ("subject", lambda user, number: {"subject": f"{user} {number}", "at": NOW}),
+    "private.turns": ("job", lambda user, number: {"job": f"{user} {number}", "at": NOW}),
+    "private.rollup_due": (
+        "bucket_start",
+        lambda user, number: {"bucket_start": datetime.fromtimestamp(user.int % 10**9 + number, UTC)},
+    ),
+    "private.rollup_state": ("name", lambda user, number: {"name": f"{user} {number}", "rolled_at": NOW}),
     "private.retention": ("table_name", lambda user, number: {"table_name": f"{user} {number}", "keep": "1 day"}),
+    "private.removed_users": ("id", lambda user, number: {"id": uuid5(user, f"removed {number}"), "removed_at": NOW}),
     "storage.buckets": (
         "id",
         lambda user, number: {"id": f"{user} {number}", "name": f"{user} {number}", "owner": user},
@@ -221,6 +322,8 @@ def connection(session: Session) -> Connection:
         for number in (10, 11):  # for audio_assets and vsl_steps
             session.insert("assets", **asset(user.id, number))
             session.insert("vsl_jobs", **vsl_job(user.id, number))
+        for number in (20, 21):  # for feedback
+            session.insert("inference_events", **event(user.id, number))
     return session.connection
 
 
@@ -251,7 +354,8 @@ def expectations(connection: Connection) -> dict[str, tuple[Table, str, MakeRow,
 
 def expected(rights: Rights, caller: Caller, verb: Verb) -> Reach:
     """One cell."""
-    return rights.get("users" if caller in USERS else caller.name, {}).get(verb, "none")
+    name = caller.name if caller.name in rights or caller not in USERS else "users"
+    return rights.get(name, {}).get(verb, "none")
 
 
 def check_cells(connection: Connection, only: str = "") -> None:
@@ -303,7 +407,7 @@ def test_nobody_may_do_what_policies_do_not_see(connection: Connection) -> None:
 
 
 def test_functions_are_the_servers(connection: Connection) -> None:
-    """Functions of `public` run for the service role alone; those of `private` for none of the API's roles."""
+    """Functions of `public` run for the service role alone or with their caller's rights, others for no role."""
     query = """
         select p.proname, p.prosecdef, p.proconfig, array(
           select role from unnest(array['anon', 'authenticated', 'service_role']) role
@@ -311,8 +415,11 @@ def test_functions_are_the_servers(connection: Connection) -> None:
         from pg_proc p where p.pronamespace = %s::regnamespace
     """
     public = connection.execute(query, ["public"]).fetchall()
-    assert {name for name, *_ in public} == SERVER_ONLY_FUNCTIONS
-    assert {name: roles for name, _, _, roles in public if roles != ["service_role"]} == {}
+    assert {name for name, *_ in public} == SERVER_ONLY_FUNCTIONS | SIGNED_IN_FUNCTIONS
+    servers = {name: roles for name, _, _, roles in public if name in SERVER_ONLY_FUNCTIONS}
+    assert {name: roles for name, roles in servers.items() if roles != ["service_role"]} == {}
+    others = {name: (roles, definer) for name, definer, _, roles in public if name in SIGNED_IN_FUNCTIONS}
+    assert {name: told for name, told in others.items() if told != (["authenticated", "service_role"], False)} == {}
     private = connection.execute(query, ["private"]).fetchall()
     assert {name: roles for name, _, _, roles in private if roles} == {}
     # Else a caller could put a table or function of its own in the place of one that they name.

@@ -267,6 +267,21 @@ def test_nonsense_is_refused(free: Session, wrong: dict[str, object]) -> None:
         reserve(free, **{"microusd": 1, **wrong})  # pyright: ignore[reportArgumentType] - on purpose
 
 
+def test_where_there_is_no_limit_nothing_is_left_to_count(free: Session) -> None:
+    """Null for the limit and for what is left of it, never 0: with one of the two limits, with neither, with no row."""
+    neither = reserve(free, 7)
+    limit(free, "user")
+    assert reserve(free, 7) == neither
+    assert neither["requests"] == {"limit": None, "remaining": None, "reset_s": 30}
+    assert neither["budget"] == {"limit_microusd": None, "remaining_microusd": None, "reset_s": 12 * 3600 - 30}
+    limit(free, "user", rpm=5)
+    told = reserve(free)
+    assert (told["requests"]["remaining"], told["budget"]["remaining_microusd"]) == (2, None)
+    limit(free, "user", usd=10)
+    told = free.call("own_usage", caller_kind="user", caller_id=ALICE)
+    assert (told["requests"]["remaining"], told["budget"]["remaining_microusd"]) == (None, 0)
+
+
 def test_own_usage(free: Session) -> None:
     """What is left says the same as x-ratelimit-* does, and each day what it used of whom."""
     limit(free, "user", rpm=5, usd=100)

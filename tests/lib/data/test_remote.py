@@ -216,8 +216,8 @@ def test_the_table_is_as_long_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_variant_connects(loop: LoopThread, canary: Canary, variant: str) -> None:
-    """Refused before a connection is made, and all in the same words: nothing is learnt of what there is."""
+def test_fault_48_url_variants(loop: LoopThread, canary: Canary, variant: str) -> None:
+    """Of 90 ways to name by URL what is not public none connects, and the refusal tells nothing of what is there."""
     network = Network(resolve=resolve, ports=frozenset({443, canary.port}))
     error = refusal(loop, VARIANTS[variant].format(port=canary.port), network)
     assert (error.code, canary.connections) == ("url_not_allowed", 0)
@@ -320,8 +320,8 @@ def test_a_public_file(loop: LoopThread, site: Site, monkeypatch: pytest.MonkeyP
     assert not {"cookie", "authorization", "referer"} & {line.partition(":")[0].lower() for line in head.splitlines()}
 
 
-def test_a_name_that_turns_into_another(loop: LoopThread, site: Site, canary: Canary) -> None:
-    """DNS rebinding: asked once, the first answer is where it connects, and what follows is never heard."""
+def test_fault_48_dns_rebinding(loop: LoopThread, site: Site, canary: Canary) -> None:
+    """A host is resolved once; what its name means a moment later (DNS rebinding) is never asked."""
     site.answers = [["127.0.0.1"], ["::1"], ["::1"]]
     site.head = b"HTTP/1.1 302 Found\r\nlocation: /again\r\ncontent-length: %d\r\n\r\n"
     assert refusal(loop, site.url, site.network).code == "url_redirects"
@@ -342,8 +342,8 @@ REDIRECTS = {
 
 @pytest.mark.parametrize("where", REDIRECTS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_elsewhere(loop: LoopThread, site: Site, canary: Canary, where: str, status: int) -> None:
-    """Is not followed, and says so."""
+def test_fault_48_redirects(loop: LoopThread, site: Site, canary: Canary, where: str, status: int) -> None:
+    """A URL that leads to another host, port or scheme is not followed."""
     location = REDIRECTS[where].format(port=site.port, canary=canary.port)
     site.head = f"HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: %d\r\n\r\n".encode()
     assert refusal(loop, site.url, site.network).code in {"url_redirects", "url_not_allowed"}

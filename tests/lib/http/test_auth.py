@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from lib.errors import Unauthorized
+from lib.errors import InvalidRequest, Unauthorized
 from lib.http.auth import GUEST_COOKIE, Auth, Caller
 from lib.settings import from_environ
 
@@ -48,6 +48,17 @@ def cookie_of(caller: Caller) -> str:
     """The value of the cookie that the caller is given."""
     assert caller.set_cookie is not None
     return SimpleCookie(caller.set_cookie)[GUEST_COOKIE].value
+
+
+def test_two_headers_name_nobody() -> None:
+    """Neither the first nor the last of two Authorization headers counts, also where they say the same."""
+    for second in (WEB, OPS):
+        twice = request(authorization=f"Bearer {WEB}")
+        twice.scope["headers"] += [(b"authorization", f"Bearer {second}".encode())]
+        with pytest.raises(InvalidRequest) as refused:
+            identify(BOTH, twice)
+        assert (refused.value.status, refused.value.code) == (422, "repeated_header")
+        assert second not in refused.value.message
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

@@ -110,7 +110,7 @@ class Scene:
             request=asked,
             request_hash=key(asked),
             budget_microusd=budget,
-            has_webhook=False,
+            webhook_url=None,
         )
         return job
 

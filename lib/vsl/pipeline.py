@@ -99,7 +99,7 @@ Plan = Callable[[Job, Mapping[str, Json]], Sequence[Step]]
 """All steps whose inputs are among these results, done ones included. Pure."""
 Do = Callable[[Job, Step, Mapping[str, Json]], Awaitable[Made]]
 """Raises StepFailed."""
-Instead = Callable[[Job, Step, StepFailed], Awaitable[Made | None]]
+Instead = Callable[[Job, Step, Mapping[str, Json], StepFailed], Awaitable[Made | None]]
 """What stands in for a step that failed for good; None where nothing may."""
 Measure = Callable[[Job, Mapping[str, Json]], Progress]
 Finish = Callable[[Job, Mapping[str, Json]], Json]
@@ -280,7 +280,7 @@ class _Drive:
                 except StepFailed as error:
                     wasted += error.cost_microusd
                     if not error.retryable or tried == TRIES:
-                        if (made := await self.pipeline.works.instead(self.job, step, error)) is not None:
+                        if (made := await self.pipeline.works.instead(self.job, step, self.results, error)) is not None:
                             return made, wasted
                         error.cost_microusd = wasted
                         raise

@@ -76,6 +76,8 @@ class Studio:
 
     def __init__(self, tools: Tools, folder: Path | None = None) -> None:
         self._tools = tools
+        # What two frames have in common has one name, and is to be written by one of them.
+        self._decoding = asyncio.Lock()
         self._folder = folder or Path(tempfile.gettempdir()) / "blueprint-vsl"
 
     async def do(self, job: Job, step: Step, results: Mapping[str, Json]) -> Made:
@@ -106,21 +108,19 @@ class Studio:
         except AppError as error:
             raise _failed(error) from error
 
-    async def instead(self, job: Job, step: Step, error: StepFailed) -> Made | None:
+    async def instead(self, job: Job, step: Step, results: Mapping[str, Json], error: StepFailed) -> Made | None:
         """A card with the frame's headline for a picture that could not be had, unless the job is strict."""
         if not step.name.startswith("picture/") or job.request["strict"] or step.frame is None:
             return None
         if error.code in {"invalid_request", "not_found"}:
             return None  # a picture of one's own that is none is one's own to mend
-        script = job_script(job)
-        if script is None:
-            return None
-        frame = script["frames"][step.frame]
+        frame = results["script"]["frames"][step.frame]
         width, height = size_of(job.request)
         made = self._place(job) / f"card-{step.content_key[:24]}.png"
         deadline = asyncio.get_running_loop().time() + RENDER_S
         try:
-            await card(self._ffmpeg(), frame["on_screen"], width, height, made, frame=step.frame, deadline=deadline)
+            async with self._decoding:
+                await card(self._ffmpeg(), frame["on_screen"], width, height, made, frame=step.frame, deadline=deadline)
         except RenderFailed:
             return None
         data = await asyncio.to_thread(made.read_bytes)
@@ -171,7 +171,8 @@ class Studio:
             (asset,) = rendered.assets
         path = await self._local(job, _file(asset), MAX_SOUND_BYTES)
         deadline = asyncio.get_running_loop().time() + RENDER_S
-        voice = await measure(self._ffmpeg(), path, number, self._place(job), deadline)
+        async with self._decoding:
+            voice = await measure(self._ffmpeg(), path, number, self._place(job), deadline)
         told = tuple(_words(asset.audio))
         words, estimated = timed(text, told, voice.lasts_s)
         result = {
@@ -320,12 +321,6 @@ class Studio:
 
 PASSING = frozenset({"killed", "deadline", "disk_full", "out_of_memory"})
 """Reasons why ffmpeg may fail once and not again."""
-
-
-def job_script(job: Job) -> Json | None:
-    """The script as far as the job's rows have it."""
-    step = job.steps.get("script")
-    return None if step is None else step.result
 
 
 def captions_of(request: Mapping[str, Any], narrations: Sequence[Json], line: Timeline) -> tuple[Cue, ...]:

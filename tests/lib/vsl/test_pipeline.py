@@ -80,8 +80,9 @@ class Hands:
         result: Json = {"frames": words} if step.name == "script" else {"made": step.content_key[:8]}
         return Made(result, COST, "fake", "model")
 
-    async def instead(self, job: Job, step: Step, error: StepFailed) -> Made | None:
+    async def instead(self, job: Job, step: Step, results: Mapping[str, Json], error: StepFailed) -> Made | None:
         """See Instead: a picture that is refused has a stand-in, unless the job is strict."""
+        assert "script" in results
         refused = step.pool == "pictures" and error.code == "content_blocked" and not job.request.get("strict")
         return Made({"made": "a card", "degraded": True}) if refused else None
 

@@ -79,11 +79,17 @@ def clips(
     burned: Sequence[Cue] = (),
     karaoke: bool = False,
 ) -> tuple[Clip, ...]:
-    """The clips of a video; reads the pictures for their hashes. `burned` are cues to write into the picture."""
+    """The clips of a video; reads the pictures for their hashes. `burned` are cues to write into the picture.
+
+    Raises RenderFailed for a picture that cannot be read.
+    """
     shots = list[Shot]()
     for index, path in enumerate(pictures):
         fades = line.spans[index + 1].fade if index + 1 < len(line.spans) else 0
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise Step("render", index).failed("The picture is not there", "unreadable") from error
         shots.append(Shot(path, digest, line.spans[index].frames + fades, 0, index % len(MOVES) if motion else None))
     found = list[Clip]()
     for index, span in enumerate(line.spans):
@@ -140,7 +146,9 @@ async def card(
     text = made.with_suffix(".ass")
     write(text, ass.headline(headline, width, height), step)
     dark, light, accent = CARD_COLORS[frame % len(CARD_COLORS)]
-    ground = f"gradients=s={width}x{height}:c0={dark}:c1={light}:x0=0:y0=0:x1={width}:y1={height}:n=2:speed=0.00001"
+    ground = (
+        f"gradients=s={width}x{height}:c0={dark}:c1={light}:x0=0:y0=0:x1={width}:y1={height}:n=2:speed=0.00001:seed=1"
+    )
     bar = f"drawbox=x={round(width * 0.09)}:y={round(height * 0.87)}:w={round(width * 0.1)}:h={round(height * 0.012)}"
     chain = f"{bar}:color={accent}:t=fill,{_drawn(text, made.parent)}"
     arguments = [*("-v", "error", "-f", "lavfi", "-i", ground), "-vf", chain, *("-frames:v", "1", "-c:v", "png")]

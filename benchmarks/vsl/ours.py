@@ -1,4 +1,4 @@
-"""`python -m benchmarks.vsl.ours FOLDER COUNT still|motion`: compose once, in a process of its own; say what it took."""
+"""`python -m benchmarks.vsl.ours FOLDER COUNT still|motion`: compose in a process of its own, and say what it took."""
 
 from __future__ import annotations
 

@@ -94,3 +94,7 @@ bench-dashboard: install-dev ## Hold the dashboard's panels to their goals over 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)
+
+.PHONY: bench-vsl
+bench-vsl: install-dev ## Composing a video beside encoding its frames alone and beside moviepy (5 min; WRITE=1)
+	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write)

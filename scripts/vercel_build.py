@@ -40,6 +40,8 @@ PROJECT: dict[str, Any] = {"projectId": "prj_stub", "orgId": "team_stub", "setti
 PYTHON_VERSION = (3, 12)
 KEPT = {"api", "lib", "_vendor", "vc__handler__python.py"}
 """What may be at the root of a bundle."""
+CARRIERS = {"/api/vsl"}
+"""The functions that carry ffmpeg, as vendor/ffmpeg; it would cost every other one 76 MiB at each cold start."""
 RUNTIME = re.compile(r"_vendor/vercel_runtime-(.+)\.dist-info/METADATA")
 MAX_MIB = 225
 """Above, Vercel takes packages out of the bundle and installs them at every cold start."""
@@ -183,9 +185,12 @@ def bundle_faults(sources: set[str], bundle: Bundle) -> Iterator[str]:
     missing = {name for name in sources if name.startswith(("api/", "lib/"))} - bundle.files.keys()
     if missing:
         yield f"{bundle.path} lacks {', '.join(sorted(missing))}"
-    strangers = {name.partition("/")[0] for name in bundle.files} - KEPT
+    carries = bundle.path in CARRIERS
+    strangers = {name.partition("/")[0] for name in bundle.files} - KEPT - ({"vendor"} if carries else set[str]())
     if strangers:
         yield f"{bundle.path} carries {', '.join(sorted(strangers))}"
+    if carries and not os.access(bundle.files.get("vendor/ffmpeg", OUTPUT / "none"), os.X_OK):
+        yield f"{bundle.path} carries no ffmpeg that can be executed"
     for folder in ("api", "lib", "_vendor"):
         if not any(name.startswith(f"{folder}/") and name.endswith(".pyc") for name in bundle.files):
             yield f"{bundle.path} has no bytecode in {folder}"

@@ -73,6 +73,14 @@ def test_bundles_hold_what_is_named_and_no_more(pattern: str) -> None:
     assert len(glob) <= 256
 
 
+@pytest.mark.parametrize("pattern", CONFIGURATION["functions"])
+def test_ffmpeg_goes_into_one_function(pattern: str) -> None:
+    """The build puts ffmpeg under vendor/, which api/vsl.py alone may keep; as a requirement all would carry it."""
+    assert CONFIGURATION["buildCommand"] == "sh scripts/vendor_ffmpeg"
+    assert ("vendor" in CONFIGURATION["functions"][pattern]["excludeFiles"]) is (pattern == "api/vsl.py")
+    assert "imageio" not in (ROOT / "requirements.txt").read_text()
+
+
 def test_root() -> None:
     """Without public/ Vercel publishes the sources; with a pyproject.toml it does not read requirements.txt."""
     assert (ROOT / "public" / "index.html").is_file()

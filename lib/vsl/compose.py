@@ -121,6 +121,7 @@ async def compose(ffmpeg: Ffmpeg, composition: Composition, folder: Path, deadli
         sound = await mixing
     finally:
         mixing.cancel()
+        await asyncio.gather(mixing, return_exceptions=True)
     video = await join(ffmpeg, made, sound, folder / "video.mp4", deadline, language=composition.language)
     size = composition.width, composition.height
     still = await poster(ffmpeg, scenes[0].picture, *size, folder / "poster.jpg", deadline)

@@ -79,11 +79,17 @@ def clips(
     burned: Sequence[Cue] = (),
     karaoke: bool = False,
 ) -> tuple[Clip, ...]:
-    """The clips of a video; reads the pictures for their hashes. `burned` are cues to write into the picture."""
+    """The clips of a video; reads the pictures for their hashes. `burned` are cues to write into the picture.
+
+    Raises RenderFailed for a picture that cannot be read.
+    """
     shots = list[Shot]()
     for index, path in enumerate(pictures):
         fades = line.spans[index + 1].fade if index + 1 < len(line.spans) else 0
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise Step("render", index).failed("The picture is not there", "unreadable") from error
         shots.append(Shot(path, digest, line.spans[index].frames + fades, 0, index % len(MOVES) if motion else None))
     found = list[Clip]()
     for index, span in enumerate(line.spans):
@@ -99,28 +105,31 @@ async def film(ffmpeg: Ffmpeg, clip: Clip, folder: Path, deadline: float) -> Pat
     """The clip as H.264 without sound, in `folder`; one that is there is not made again. Raises RenderFailed."""
     step = Step("render", clip.index)
     made = folder / clip.name
-    if made.exists():
-        return made
-    shots = [shot for shot in (clip.before, clip.shot) if shot]
-    chains = [f"[{number}:v]{_chain(shot, clip)}[s{number}]" for number, shot in enumerate(shots)]
-    last = f"s{len(shots) - 1}"
+    if not made.exists():
+        arguments = [*shown(clip, folder), *ENCODER, "-threads", str(ffmpeg.threads), "-f", "mp4"]
+        await made_by(ffmpeg, arguments, made, step, deadline)
+    return made
+
+
+def shown(clip: Clip, folder: Path) -> list[str]:
+    """The arguments that make a clip's pictures; writes its captions into `folder`. Raises RenderFailed."""
+    step = Step("render", clip.index)
+    inputs = picture(clip.shot.picture, step)
+    chains, last = [f"[0:v]{_chain(clip.shot, clip)}[shot]"], "shot"
     if clip.before:
-        chains[0] = chains[0].replace("[s0]", f",trim=end_frame={clip.fade}[s0]")
-        chains.append(f"[s0][s1]xfade=transition=fade:duration={clip.fade / FPS}:offset=0[faded]")
+        inputs += picture(clip.before.picture, step)
+        # Twice as fast as xfade, which blends in floating point.
+        fading = f"trim=end_frame={clip.fade},format=yuva420p,fade=t=out:start_frame=0:nb_frames={clip.fade}:alpha=1"
+        chains.append(f"[1:v]{_chain(clip.before, clip)},{fading}[before]")
+        chains.append(f"[{last}][before]overlay=eof_action=pass:format=yuv420[faded]")
         last = "faded"
     if clip.captions:
-        text = made.with_suffix(".ass")
+        text = (folder / clip.name).with_suffix(".ass")
         write(text, clip.captions, step)
         chains.append(f"[{last}]{_drawn(text, folder)}[drawn]")
         last = "drawn"
-    arguments = [
-        *("-v", "error"),
-        *(argument for shot in shots for argument in picture(shot.picture, step)),
-        *("-filter_complex", ";".join(chains), "-map", f"[{last}]", "-frames:v", str(clip.frames), "-r", str(FPS)),
-        *(*ENCODER, "-threads", str(ffmpeg.threads), "-f", "mp4"),
-    ]
-    await made_by(ffmpeg, arguments, made, step, deadline)
-    return made
+    graph = ["-filter_complex", ";".join(chains), "-map", f"[{last}]"]
+    return ["-v", "error", *inputs, *graph, "-frames:v", str(clip.frames), "-r", str(FPS)]
 
 
 async def poster(ffmpeg: Ffmpeg, source: Path, width: int, height: int, made: Path, deadline: float) -> Path:
@@ -140,7 +149,9 @@ async def card(
     text = made.with_suffix(".ass")
     write(text, ass.headline(headline, width, height), step)
     dark, light, accent = CARD_COLORS[frame % len(CARD_COLORS)]
-    ground = f"gradients=s={width}x{height}:c0={dark}:c1={light}:x0=0:y0=0:x1={width}:y1={height}:n=2:speed=0.00001"
+    ground = (
+        f"gradients=s={width}x{height}:c0={dark}:c1={light}:x0=0:y0=0:x1={width}:y1={height}:n=2:speed=0.00001:seed=1"
+    )
     bar = f"drawbox=x={round(width * 0.09)}:y={round(height * 0.87)}:w={round(width * 0.1)}:h={round(height * 0.012)}"
     chain = f"{bar}:color={accent}:t=fill,{_drawn(text, made.parent)}"
     arguments = [*("-v", "error", "-f", "lavfi", "-i", ground), "-vf", chain, *("-frames:v", "1", "-c:v", "png")]

@@ -12,13 +12,13 @@ import pytest
 from tests.conftest import require
 
 try:
-    from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+    from playwright.sync_api import Browser, Locator, Page, Route, ViewportSize, expect, sync_playwright
 except ImportError:
     if os.environ.get("REQUIRE_BROWSER") == "1":
         raise
     pytest.skip("playwright is not installed: pip install playwright", allow_module_level=True)
 
-__all__ = ["Browser", "Locator", "Page", "ViewportSize", "expect", "launched"]
+__all__ = ["Browser", "Locator", "Page", "Route", "ViewportSize", "expect", "launched"]
 
 BROWSERS = ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "google-chrome")
 # As root, in a container without a GPU; and nothing that calls home.

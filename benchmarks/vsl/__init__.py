@@ -1,0 +1,1 @@
+"""What composing a video costs, beside encoding its frames alone and beside moviepy."""

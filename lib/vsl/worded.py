@@ -66,12 +66,14 @@ async def chosen_wording(request: Mapping[str, Any], wanted: Sequence[Slot], ask
 
     A beat for which the model names none, or nobody answers, is drawn by the seed. Raises LimitReached.
     """
-    beats = [(slot.beat, lines) for slot, lines in _by_beat(request, wanted).items() if not lines[0].is_told]
-    asked = (_choice(request, number, lines, ask) for number, (_, lines) in enumerate(beats))
-    answers: Sequence[int | None] = await asyncio.gather(*asked)
-    chosen: Mapping[Beat, int] = dict(
-        (beat, answer) for (beat, _), answer in zip(beats, answers, strict=True) if answer is not None
+    ways_to_say = _by_beat(request, wanted)
+    slots = [slot for slot, lines in ways_to_say.items() if not lines[0].is_told]
+    answers = await asyncio.gather(
+        *(_choice(request, number, ways_to_say[slot], ask) for number, slot in enumerate(slots))
     )
+    chosen: dict[Beat, int] = {
+        slot.beat: answer for slot, answer in zip(slots, answers, strict=True) if answer is not None
+    }
     return template(request, wanted, chosen)
 
 

@@ -55,6 +55,7 @@ class Grounds:
         told = [quantities(text, self.language.words) for text in texts]
         self.quantities: Sequence[Quantity] = [each for found in told for each in found]
         self.text = "\n".join(map(_plain, texts))
+        self.phrases = [phrase for text in texts if len((phrase := _plain(text).rstrip(ENDS)).split()) >= SHORT]
         self.words = {token.plain for token in tokens(self.text)}
         self.stems = {stem(word) for word in self.words}
         self.facts = {
@@ -124,6 +125,8 @@ class Grounds:
         return any(len(words & told) >= share * len(words) for told in self.sayings)
 
     def _ruled(self, sentence: str) -> Iterator[Finding]:
+        for phrase in self.phrases:
+            sentence = sentence.replace(phrase, " ")  # said word for word
         for rule in self.language.rules:
             for found in rule.pattern.finditer(sentence):
                 if not self._allows(rule, found[0]) or (rule.kind == "guarantee" and self._promises_more(sentence)):

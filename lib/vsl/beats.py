@@ -71,7 +71,9 @@ def beats(
     kept: list[Beat] = there[:most]
     frames: dict[Beat, int] = {beat: 1 for beat in kept}  # noqa: C420 - fromkeys forgets that these are beats
     while sum(frames.values()) < most:
-        _, longest = max((SHARES[beat] / frames[beat], beat) for beat in kept)
+        longest = kept[0]
+        for beat in kept:
+            longest = beat if SHARES[beat] / frames[beat] > SHARES[longest] / frames[longest] else longest
         frames[longest] += 1
     return tuple(beat for beat in BEATS for _ in range(frames.get(beat, 0)))
 

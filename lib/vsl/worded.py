@@ -1,11 +1,10 @@
 """Scripts in our own wording, and models too small to write one: these choose among our ways to say each slot.
 
-Asked to write freely, such models invent; docs/vsl.md shows what.
+Asked to write freely, such models invent; docs/vsl-script.md shows what.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -62,14 +61,15 @@ def template(request: Mapping[str, Any], wanted: Sequence[Slot], chosen: Mapping
 
 
 async def chosen_wording(request: Mapping[str, Any], wanted: Sequence[Slot], ask: Ask) -> Script:
-    """One short prompt per beat that is not the brief's own words: which of our ways to say it fits this product.
+    """One short prompt for each beat that is not the brief's own words: which of our ways to say it fits this product.
 
     A beat for which the model names none, or nobody answers, is drawn by the seed. Raises LimitReached.
     """
-    beats = {slot.beat: lines for slot, lines in _by_beat(request, wanted).items() if not lines[0].is_told}
-    asked = (_choice(request, number, lines, ask) for number, lines in enumerate(beats.values()))
-    answers = await asyncio.gather(*asked)
-    chosen: dict[Beat, int] = {beat: answer for beat, answer in zip(beats, answers, strict=True) if answer is not None}
+    chosen: dict[Beat, int] = {}
+    for slot, lines in _by_beat(request, wanted).items():
+        # One after another: side by side in one batch, the same question may get another answer.
+        if not lines[0].is_told and (answer := await _choice(request, slot.beat, lines, ask)) is not None:
+            chosen[slot.beat] = answer
     return template(request, wanted, chosen)
 
 
@@ -81,10 +81,15 @@ def _by_beat(request: Mapping[str, Any], wanted: Sequence[Slot]) -> dict[Slot, t
     return {slot: ways(slot, told) for slot in (Slot(beat, words[beat]) for beat in beats)}
 
 
-async def _choice(request: Mapping[str, Any], number: int, lines: Sequence[Line], ask: Ask) -> int | None:
-    """The place of a way to say it; None where the model named none."""
+async def _choice(request: Mapping[str, Any], beat: Beat, lines: Sequence[Line], ask: Ask) -> int | None:
+    """The place of a way to say it; None where the model named none.
+
+    The seed turns the list, since small models like what stands first: so it is what gives other seeds other letters.
+    """
+    turn = _drawn(request, beat)
+    turned = [(place + turn) % len(lines) for place in range(len(lines))]
     names = [chr(ord("A") + place) for place in range(len(lines))]
-    listed = "\n".join(f"{name}. {sentences(line.text)[0]}" for name, line in zip(names, lines, strict=True))
+    listed = "\n".join(f"{name}. {sentences(lines[place].text)[0]}" for name, place in zip(names, turned, strict=True))
     about = f"Product: {request['product']}\nFor: {request['audience'] or 'everyone'}"[:MAX_ABOUT]
     schema = {
         "type": "object",
@@ -99,12 +104,12 @@ async def _choice(request: Mapping[str, Any], number: int, lines: Sequence[Line]
     asked = ChatRequest(
         ({"role": "user", "content": f"{about}\nWhich line fits best?\n{listed}"},),
         max_tokens=16,
-        temperature=1.0,
-        seed=seed_of(request, number),
+        temperature=0.0,
+        seed=seed_of(request, 0),
         response_format=json_format("choice", schema),
     )
     try:
-        return names.index(_line_in(await ask(asked, fault)) or names[0])
+        return turned[names.index(_line_in(await ask(asked, fault)) or names[0])]
     except LimitReached:
         raise
     except AppError as error:

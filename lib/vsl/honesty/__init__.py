@@ -2,7 +2,7 @@
 
 A claim is a number, a price, a name, somebody's words, scarcity, a promise, a superlative, an effect on health or a
 property that others certify. Each language has its own extractor (english.py, portuguese.py); what it finds counts as
-false unless the brief's facts, offer and guarantee hold it. It reads words, not meaning: docs/vsl.md says how often it
+false unless the brief's facts, offer and guarantee hold it. It reads words, not meaning: docs/vsl-script.md says how often it
 is wrong, and for what it is blind.
 """
 
@@ -23,9 +23,11 @@ SMALL = 12
 MONEY = frozenset(SYMBOLS.values()) - {"percent"}
 QUOTED = re.compile(r"[\"“”«](?P<words>[^\"“”«»]{3,}?)[\"“”»]")
 CAPITAL = re.compile(r"[^\W\d_][\w\u2019'.&-]*\w|[^\W\d_]")
-SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[\"”»')\]]*|\n|$)|[.!?…]+")
+ABBREVIATED = r"(?<!\bDr)(?<!\bDra)(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bSr)(?<!\bSra)(?<!\bSt)"
+SENTENCE = re.compile(rf"\S.*?(?:{ABBREVIATED}[.!?…]+[\"\u201d\u00bb')\]]*(?=\s|$)|$)", re.MULTILINE)
 TITLE = 0.6
 """Share of words with a capital from which on a text without an end is a title."""
+ENDS = ".!?\u2026"
 OPENS = ':"\u201c\u00ab(\u2013\u2014-'
 """After these a word has a capital as at a sentence's beginning."""
 SHORT = 3
@@ -53,6 +55,7 @@ class Grounds:
         told = [quantities(text, self.language.words) for text in texts]
         self.quantities: Sequence[Quantity] = [each for found in told for each in found]
         self.text = "\n".join(map(_plain, texts))
+        self.phrases = [phrase for text in texts if len((phrase := _plain(text).rstrip(ENDS)).split()) >= SHORT]
         self.words = {token.plain for token in tokens(self.text)}
         self.stems = {stem(word) for word in self.words}
         self.facts = {
@@ -70,6 +73,7 @@ class Grounds:
         return tuple(name for name, fact in self.facts.items() if fact.is_told_by(said, counted))
 
     def _findings(self, text: str) -> Iterator[Finding]:
+        text = " ".join(each for each in sentences(text) if _plain(each).rstrip(ENDS) not in self.text)
         yield from self._quantities(text)
         yield from self._quotes(text)
         for sentence in sentences(text):
@@ -106,7 +110,8 @@ class Grounds:
     def _reports(self, sentence: str) -> bool:
         """Whether somebody with a name says something here."""
         verbs = [found.span() for found in self.language.says.finditer(_plain(sentence))]
-        names = [found.start() for found in CAPITAL.finditer(sentence) if found[0][0].isupper() and found.start()]
+        capitals = [found for found in CAPITAL.finditer(sentence) if found[0][0].isupper() and found.start()]
+        names = [found.start() for found in capitals if plain(found[0]) not in self.language.names]
         first = CAPITAL.search(sentence)
         if first is not None and first[0][0].isupper() and plain(first[0]) in self.words:
             names.append(first.start())
@@ -120,6 +125,8 @@ class Grounds:
         return any(len(words & told) >= share * len(words) for told in self.sayings)
 
     def _ruled(self, sentence: str) -> Iterator[Finding]:
+        for phrase in self.phrases:
+            sentence = sentence.replace(phrase, " ")  # said word for word
         for rule in self.language.rules:
             for found in rule.pattern.finditer(sentence):
                 if not self._allows(rule, found[0]) or (rule.kind == "guarantee" and self._promises_more(sentence)):
@@ -146,7 +153,7 @@ class Grounds:
     def _names(self, sentence: str) -> Iterator[Finding]:
         found_words = list(CAPITAL.finditer(sentence))
         capitals = sum(found[0][0].isupper() for found in found_words)
-        if sentence[-1] not in ".!?…" and capitals > len(found_words) * TITLE:
+        if sentence[-1] not in ENDS and capitals > len(found_words) * TITLE:
             return  # a title in capitals says nothing of its words
         for found in found_words:
             word, before = found[0], sentence[: found.start()].rstrip()

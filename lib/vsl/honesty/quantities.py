@@ -85,7 +85,7 @@ def _quantities(text: str, found: Sequence[Token], words: Words) -> Iterator[Qua
         if value is None:
             at += 1
             continue
-        in_digits = any(each.text[0].isdigit() for each in found[at:after])
+        in_digits = any(each.text[0].isdecimal() for each in found[at:after])
         following = [each.plain for each in found[after : after + 4] if each.plain not in words.fillers]
         before = found[at - 1].text if at else ""
         kind, factor, last = None, Decimal(1), after
@@ -104,7 +104,7 @@ def _quantities(text: str, found: Sequence[Token], words: Words) -> Iterator[Qua
 def _number(found: Sequence[Token], at: int, words: Words) -> tuple[Decimal | None, int]:
     """The number that begins here, and the place after it; None where none does."""
     first = found[at]
-    if first.text[0].isdigit():
+    if first.text[0].isdecimal():
         return _scaled(_digits(first.text, words.thousands), found, at + 1, words)
     if first.plain in words.halves and at + 1 < len(found):
         following = found[at + 1 : at + 3]

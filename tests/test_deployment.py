@@ -15,7 +15,7 @@ from tests.conftest import ROOT, require
 
 CONFIGURATION: dict[str, Any] = json.loads((ROOT / "vercel.json").read_text())
 FILES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py"))
-FUNCTIONS = {"/api/account", "/api/flags", "/api/generate", "/api/health"}
+FUNCTIONS = {"/api/account", "/api/dashboard", "/api/flags", "/api/generate", "/api/health"}
 LATE_IMPORTS = {
     *("openai", "groq", "elevenlabs", "fal_client", "supabase", "github", "statsig", "statsig_python_core"),
     *("httpx", "httpx2", "aiohttp", "genai_prices", "jwt"),

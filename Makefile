@@ -69,6 +69,10 @@ example-nextjs: install-dev ## Build examples/nextjs and drive it in a real brow
 bench: install-dev ## Measure what the handler adds, per call, per chunk and at import (90 s)
 	@$(PY) -m benchmarks
 
+.PHONY: bench-media
+bench-media: install-dev ## Measure pictures and speech: side by side, found again, memory, the embedded voice's pace (2 min)
+	@$(PY) -m benchmarks.media
+
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)

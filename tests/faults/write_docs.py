@@ -25,6 +25,7 @@ ROWS = (
     "api/test_vercel_runtime.py",
     "api/test_fault_data.py",
     "api/test_money.py",
+    "api/test_fault_media.py",
 )
 """The files that hold tests of our rows."""
 ACROSS_LINES = re.MULTILINE | re.DOTALL

@@ -91,6 +91,10 @@ bench-incidents: install-dev ## Measure the webhook under load with a slow GitHu
 bench-dashboard: install-dev ## Hold the dashboard's panels to their goals over ten million events (20 min; EVENTS=…)
 	@$(PY) -m benchmarks.dashboard $(if $(EVENTS),--events $(EVENTS))
 
+.PHONY: bench-media
+bench-media: install-dev ## Measure pictures and speech: side by side, found again, memory, the embedded voice's pace (2 min)
+	@$(PY) -m benchmarks.media
+
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)

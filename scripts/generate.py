@@ -38,8 +38,7 @@ is a whole `ai_config`. `make run` reads it from `local/items/ai_config.json`.
 
 TABLE
 
-\\* shown to browsers by `GET /api/flags`. Those for voices, pictures and captions stand ready for the parts that
-will read them.
+\\* shown to browsers by `GET /api/flags`. Those for captions stand ready for the part that will read them.
 
 ## Hypertune
 

@@ -33,6 +33,7 @@ ROWS = (
     "api/test_incidents.py",
     "db/test_incidents.py",
     "db/test_incident_life.py",
+    "api/test_fault_media.py",
 )
 """The files that hold tests of our rows."""
 ACROSS_LINES = re.MULTILINE | re.DOTALL

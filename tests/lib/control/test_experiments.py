@@ -86,7 +86,7 @@ def test_arms_are_added_up() -> None:
     assert arm["cost_per_1k_output_tokens_usd"]["value"] == pytest.approx(0.0015)
     assert arm["latency_mean_ms"]["value"] == pytest.approx(sum(unit.latency_ms for unit in mine) / (requests - failed))
     assert arm["latency_ms"]["p95"] == histogram_quantile(
-        merged({at: count for at, count in unit.latency} for unit in mine), 0.95
+        merged({pair[0]: pair[1] for pair in unit.latency} for unit in mine), 0.95
     )
     assert arm["approval"] is None
 

@@ -67,6 +67,10 @@ PURE = [
     "lib/router/plan.py",
     "lib/router/attempt.py",
     *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
+    *(
+        f"lib/control/{name}.py"
+        for name in ("statistics", "anytime", "experiments", "guardrails", "rollout", "rollout_words", "forecast")
+    ),
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",

@@ -38,7 +38,7 @@ is a whole `ai_config`. `make run` reads it from `local/items/ai_config.json`.
 
 TABLE
 
-\\* shown to browsers by `GET /api/flags`. Those for voices, pictures and captions stand ready for the parts that
+\\* shown to browsers by `GET /api/flags`. The one for captions stands ready for the part that
 will read them.
 
 ## Hypertune

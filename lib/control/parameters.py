@@ -140,7 +140,9 @@ class Parameters:
     img_model: str | None = _parameter(None, MODEL, "The model that draws.", public=True)
     captions_style: str | None = _parameter(None, STYLE, "How a video's captions look.", public=True)
     budget_usd_per_day: float | None = _parameter(
-        None, Number(0, 100_000), "What a caller may spend in a day, in US dollars, where the table `limits` allows more; unset: what that says."
+        None,
+        Number(0, 100_000),
+        "What a caller may spend in a day, in US dollars, where the table `limits` allows more; unset: what that says.",
     )
 
     @property

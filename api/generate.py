@@ -162,9 +162,8 @@ def choice(body: GenerateRequest, caller: Caller) -> Choice:
     """The provider and model that the caller asks for, where it may."""
     asked = Choice(*(None if value == "auto" else value for value in (body.provider, body.model)))
     if asked != Choice() and not caller.may_choose_model:
-        path = "provider" if asked.provider else "model"
-        errors = (FieldError(path, "leave it out"),)
-        raise Forbidden("Only callers with an API key and operators may choose.", errors=errors)
+        wrong = FieldError("provider" if asked.provider else "model", "leave it out")
+        raise Forbidden("Only callers with an API key and operators may choose.", errors=(wrong,))
     return asked
 
 

@@ -38,7 +38,7 @@ is a whole `ai_config`. `make run` reads it from `local/items/ai_config.json`.
 
 TABLE
 
-\\* shown to browsers by `GET /api/flags`. Those for captions stand ready for the part that will read them.
+\\* shown to browsers by `GET /api/flags`. The one for captions stands ready for the part that will read it.
 
 ## Hypertune
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib.providers.catalog import ROWS
+from tests.fakes.listener import Listener
 from tests.fakes.loop import LoopThread
 from tests.fakes.openapi import violations
 
@@ -161,51 +162,45 @@ class Vendor:
     """One fake vendor on a port of its own. Unscripted requests get their own last message back."""
 
     def __init__(self, loop: LoopThread) -> None:
-        self._loop = loop
         self._replies: list[Reply] = []
         self._connections = 0
         self.requests: list[Received] = []
         self.violations: list[str] = []
         self.asked = threading.Event()
-        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._listener = Listener(loop, self._serve)
+        self.port = self._listener.port
 
     @property
     def url(self) -> str:
         """The server's root, without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return self._listener.url
 
     def script(self, *replies: Reply) -> None:
         """What to do with the next requests, one reply each."""
         self._replies.extend(replies)
 
     def close(self) -> None:
-        """Stop listening."""
-        self._loop.loop.call_soon_threadsafe(self._server.close)
+        """Stop listening, and end the conversations that go on and the connections that are kept."""
+        self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
         number = self._connections
-        try:
-            while (received := await _read_request(reader)) is not None:
-                received.connection = number
-                if received.path.endswith("/models"):
-                    await _Conversation(reader, writer, received).play(MODELS)
-                    continue
-                self.requests.append(received)
-                self.asked.set()
-                described = "/embeddings" if received.path.endswith("/embeddings") else "/chat/completions"
-                self.violations += violations(described, received.body)
-                reply = self._replies.pop(0) if self._replies else _echo(received.body)
-                try:
-                    await _Conversation(reader, writer, received).play(reply)
-                except ConnectionError:
-                    received.hung_up.set()
-                    raise
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        while (received := await _read_request(reader)) is not None:
+            received.connection = number
+            if received.path.endswith("/models"):
+                await _Conversation(reader, writer, received).play(MODELS)
+                continue
+            self.requests.append(received)
+            self.asked.set()
+            described = "/embeddings" if received.path.endswith("/embeddings") else "/chat/completions"
+            self.violations += violations(described, received.body)
+            reply = self._replies.pop(0) if self._replies else _echo(received.body)
+            try:
+                await _Conversation(reader, writer, received).play(reply)
+            except ConnectionError:
+                received.hung_up.set()
+                raise
 
 
 class _Conversation:
@@ -237,11 +232,13 @@ class _Conversation:
     async def _until_hang_up(self, waiting: Any) -> None:
         """Wait, unless the caller goes: then note it and raise ConnectionResetError."""
         wait, gone = asyncio.ensure_future(waiting), asyncio.ensure_future(self._reader.read(1))
-        done, _ = await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if gone in done:
+        try:
+            done, _ = await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             wait.cancel()
+            gone.cancel()
+        if gone in done:
             raise ConnectionResetError
-        gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
 
     def _cut(self, *, reset: bool) -> None:

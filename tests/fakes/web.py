@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes.listener import Listener
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate
 
@@ -63,15 +64,13 @@ class Web:
     """One service on a port of its own: the scripted answers first, then what `usual` says."""
 
     def __init__(self, loop: LoopThread, usual: Callable[[Asked], Told]) -> None:
-        self._loop = loop
         self._usual = usual
         self._script: list[Told] = []
         self._news = threading.Condition()
-        self._connections: set[asyncio.Task[None]] = set()
         self.asked: list[Asked] = []
         self._left = 0
-        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._listener = Listener(loop, self._serve)
+        self.url = self._listener.url
 
     def script(self, *answers: Told) -> None:
         """What to answer the next requests, one each."""
@@ -106,38 +105,23 @@ class Web:
 
     def close(self) -> None:
         """Stop listening, and end the connections that are kept."""
-        self._loop.run(self._end())
-
-    async def _end(self) -> None:
-        self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            while True:
-                asked = await _read(reader)
-                with self._news:
-                    self.asked.append(asked)
-                    self._news.notify_all()
-                answer = self._script.pop(0) if self._script else self._usual(asked)
-                if answer.gate is not None and not await self._stays(reader, answer.gate):
-                    return
-                writer.write(_encoded(answer, asked.method))
-                await writer.drain()
-                if answer.stall is not None:
-                    await self._stays(reader, answer.stall)
-                if answer.cut is not None:
-                    return
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # either side has had enough
-        finally:
-            self._connections.discard(task)
-            writer.close()
+        while True:
+            asked = await _read(reader)
+            with self._news:
+                self.asked.append(asked)
+                self._news.notify_all()
+            answer = self._script.pop(0) if self._script else self._usual(asked)
+            if answer.gate is not None and not await self._stays(reader, answer.gate):
+                return
+            writer.write(_encoded(answer, asked.method))
+            await writer.drain()
+            if answer.stall is not None:
+                await self._stays(reader, answer.stall)
+            if answer.cut is not None:
+                return
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked:

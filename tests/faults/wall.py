@@ -12,9 +12,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from tests.fakes.listener import Listener
 from tests.fakes.loop import LoopThread
 from tests.fakes.openapi import violations
 
@@ -76,10 +78,9 @@ class Wall:
         self.violations: list[str] = []
         self.cut: Callable[[int], tuple[int, bool]] = lambda _: (CUT_AFTER, False)
         """For an attempt's number: after how many words its stream is cut, and whether by reset."""
-        self._loop = loop
         self._began = time.monotonic()
-        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        self._listener = Listener(loop, self._serve)
+        self.url = f"{self._listener.url}/v1"
 
     def now(self) -> float:
         """Seconds since the wall began."""
@@ -94,17 +95,13 @@ class Wall:
         return [entry for entry in self.log if entry.model == model]
 
     def close(self) -> None:
-        """Stop listening."""
-        self._loop.loop.call_soon_threadsafe(self._server.close)
+        """Stop listening, and end the conversations that go on and the connections that are kept."""
+        self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(HangUp):
             while True:
                 await _Exchange(self, reader, writer).play(await _read_body(reader))
-        except (HangUp, OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
 
 
 class _Exchange:

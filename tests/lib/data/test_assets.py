@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -37,6 +37,7 @@ from lib.settings import SupabaseAccess, from_environ
 from local.postgres import Postgres
 from tests.conftest import ROOT
 from tests.database import copied
+from tests.fakes.listener import Listener
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate
 from tests.fakes.web import Told, Web
@@ -517,13 +518,14 @@ class Cutting:
     def __init__(self, loop: LoopThread, url: str, cuts: int) -> None:
         self.left = cuts
         self._to = httpx.URL(url)
-        self._server = loop.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._listener = Listener(loop, self._serve)
+        self.url = self._listener.url
+        self.close = self._listener.close
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._to.host, self._to.port)
         answers = asyncio.create_task(self._pass(there, writer))
-        with suppress(asyncio.IncompleteReadError):
+        try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(
@@ -536,9 +538,9 @@ class Cutting:
                     await back.drain()
                     break
                 back.write(await reader.readexactly(length))
-        answers.cancel()
-        back.close()
-        writer.close()
+        finally:
+            answers.cancel()
+            back.close()
 
     @staticmethod
     async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -549,22 +551,22 @@ class Cutting:
 @pytest.mark.parametrize(("cuts", "is_kept"), [(3, True), (4, False)])
 def test_fault_45_upload_half_way(store: Store, loop: LoopThread, cuts: int, *, is_kept: bool) -> None:
     """What is paid for is sent again when its upload breaks off; where that does not help, no row claims it."""
-    line = Cutting(loop, store.project.url, cuts)
-    process = store.process(storage=line.url)
-    key = store.key()
-    maker = Maker(key, PNG + bytes(300_000))
-    work = process.generated(store.owner, [key], maker, wait_s=30)
-    if is_kept:
-        (asset,) = store.run(work).assets
-        assert store.run(store.assets.read(asset, max_bytes=400_000)) == PNG + bytes(300_000)
-    else:
-        with pytest.raises(DataFailed):
-            store.run(work)
-        assert (store.run(store.assets.list(store.owner)), files(store)) == ([], 0)
-        again = Maker(key)
-        store.run(store.assets.generated(store.owner, [key], again, wait_s=5))
-        assert again.noted == ["request-1"]
-    assert (maker.calls, line.left) == (1, 0)
+    with closing(Cutting(loop, store.project.url, cuts)) as line:
+        process = store.process(storage=line.url)
+        key = store.key()
+        maker = Maker(key, PNG + bytes(300_000))
+        work = process.generated(store.owner, [key], maker, wait_s=30)
+        if is_kept:
+            (asset,) = store.run(work).assets
+            assert store.run(store.assets.read(asset, max_bytes=400_000)) == PNG + bytes(300_000)
+        else:
+            with pytest.raises(DataFailed):
+                store.run(work)
+            assert (store.run(store.assets.list(store.owner)), files(store)) == ([], 0)
+            again = Maker(key)
+            store.run(store.assets.generated(store.owner, [key], again, wait_s=5))
+            assert again.noted == ["request-1"]
+        assert (maker.calls, line.left) == (1, 0)
 
 
 def test_fault_45_removed_while_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_a_whole_film(studio: Studio) -> None:
     files = job["result"]["files"]
     assert set(files) == {"video", "poster", "narration", "captions_vtt", "captions_srt", "transcript", "words"}
     film = httpx.get(f"{studio.url}{VSL}/{job['id']}/video", headers=JSON, follow_redirects=True)
-    with av.open(BytesIO(film.content)) as container:
+    with av.open(BytesIO(film.content), "r") as container:
         streams = [(stream.type, stream.codec_context.name) for stream in container.streams]
         assert streams == [("video", "h264"), ("audio", "aac")]
         assert (container.streams.video[0].width, container.streams.video[0].height) == (720, 720)
@@ -86,7 +86,7 @@ def test_a_whole_film(studio: Studio) -> None:
 def test_the_same_again_is_the_same_job(studio: Studio) -> None:
     """While it is made and afterwards; nothing is paid twice."""
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: begin(studio), range(10)))
+        answers = list(pool.map(begin, [studio] * 10))
     (id_,) = {answer.json()["id"] for answer in answers}
     job_of(studio, id_)
     again = begin(studio)
@@ -163,8 +163,8 @@ def test_a_voice_that_fails_is_tried_again_by_hand(studio: Studio) -> None:
 
 def test_an_idempotency_key(studio: Studio) -> None:
     """With another brief under it, it is refused."""
-    first = begin(studio, **{"idempotency-key": "a"})
-    assert begin(studio, **{"idempotency-key": "a"}).json()["id"] == first.json()["id"]
+    first = begin(studio, BRIEF, **{"idempotency-key": "a"})
+    assert begin(studio, BRIEF, **{"idempotency-key": "a"}).json()["id"] == first.json()["id"]
     other = begin(studio, {**BRIEF, "seed": 3}, **{"idempotency-key": "a"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 

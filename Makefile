@@ -12,6 +12,11 @@ run: ## Install what it needs, start everything on this machine, print the URL (
 	@sh scripts/install local
 	@exec $(PY) -m local.server --port $(PORT)
 
+.PHONY: vsl
+vsl: ## Make a sales letter of the sample product (a minute), left in .local/vsl (BRIEF=file.json)
+	@sh scripts/install local
+	@$(PY) -m local.letter $(if $(BRIEF),--brief $(BRIEF))
+
 .PHONY: install-dev
 install-dev:
 	@sh scripts/install local dev

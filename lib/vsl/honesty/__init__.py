@@ -2,9 +2,8 @@
 
 A claim is a number, a price, a name, somebody's words, scarcity, a promise, a superlative, an effect on health or a
 property that others certify. Each language has its own extractor (english.py, portuguese.py); what it finds counts as
-false unless the brief's facts, offer and guarantee hold it. It reads words, not meaning:
-docs/vsl-script.md says how often it
-is wrong, and for what it is blind.
+false unless the brief's facts, offer and guarantee hold it. It reads words, not meaning: docs/vsl-script.md says how
+often it is wrong, and for what it is blind.
 """
 
 from __future__ import annotations

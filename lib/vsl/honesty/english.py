@@ -73,6 +73,22 @@ MOST = (
     r"sugge|dige)st\b)\w{2,}est)\b"
 )
 RULES: tuple[Rule, ...] = rules(
+    (
+        "quote",
+        r"(?:has|have) (?:already )?(?:helped|changed|transformed)|(?:helps|helping) (?:thousands|millions|countless)",
+    ),
+    ("scarcity", r"too late"),
+    ("price", r"special price|gift ?cards?|price (?:drop|cut)s?"),
+    (
+        "superlative",
+        (
+            r"premium|finest|luxur\w+|high(?:est|er)?[- ](?:quality|standards?|performance|end)|"
+            r"top[- ](?:quality|rated)|"
+            r"first[- ]class|state[- ]of[- ]the[- ]art|cutting[- ]edge|well[- ]known|popular|famous|renowned|"
+            r"must[- ]have"
+        ),
+    ),
+    ("attribute", r"experienced|expertly|expertise|skilled|highly trained|(?:maple|bamboo|oak|teak|olive) ?wood|maple"),
     ("number", r"(?:hundreds|thousands|millions|dozens|tens of thousands) of"),
     ("number", r"(?:two|three|four|five|six|seven|eight|nine|ten|\d+) (?:out of|in every) (?:\w+)"),
     ("number", r"(?:twice|\w+ times) (?:as|more|less|longer|faster|better|stronger|\w+er)\b"),

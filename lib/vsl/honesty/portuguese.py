@@ -81,6 +81,17 @@ SCOPE = (
     r"ja \w+|do que)"
 )
 RULES: tuple[Rule, ...] = rules(
+    ("quote", r"(?:ja )?(?:ajudou|mudou|transformou) (?:a vida|milhares|muit\w+|pessoas|familias)"),
+    ("scarcity", r"tarde demais"),
+    ("price", r"preco especial|vale[- ]presente"),
+    (
+        "superlative",
+        (
+            r"premium|luxuos\w+|de luxo|(?:alta|maxima|altissima) (?:qualidade|performance)|de ponta|ultima geracao|"
+            r"famos[oa]s?|renomad\w+|popular(?:es)?"
+        ),
+    ),
+    ("attribute", r"experientes?|altamente treinad\w+|madeira (?:de|nobre|macica)"),
     ("number", r"(?:centenas|milhares|milhoes|dezenas) de|mais de mil"),
     ("number", r"(?:dois|duas|tres|quatro|cinco|seis|sete|oito|nove|\d+) (?:em|de) cada \w+|\w+ por cento"),
     ("number", r"\w+ vezes (?:mais|menos|maior|melhor|menor)"),

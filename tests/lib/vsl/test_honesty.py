@@ -1,8 +1,8 @@
 """What a text claims without a ground: the corpus, and each kind by itself.
 
 The sentences in honesty/ were written before the extractor, by the same author. Those of the half with an even hash
-were looked at while it was made, the others never were: both halves' shares are asserted,
-docs/vsl-script.md tells them.
+were looked at while it was made, the others never were: both halves' shares are asserted, and docs/vsl-script.md
+tells them.
 """
 
 from __future__ import annotations

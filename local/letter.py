@@ -1,0 +1,88 @@
+"""`make vsl`: a sales letter of the sample product, made by what `make run` starts, and left where one can open it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "examples" / "vsl" / "lantern.json"
+FOLDER = ROOT / ".local" / "vsl"
+STARTS_WITHIN_S = 60.0
+MADE_WITHIN_S = 600.0
+NAMES = {
+    "video": "video.mp4",
+    "poster": "poster.jpg",
+    "captions_vtt": "captions.vtt",
+    "captions_srt": "captions.srt",
+    "transcript": "transcript.html",
+}
+
+
+def main(brief: Path, folder: Path) -> None:
+    """Make the letter of a brief; its files are in `folder` afterwards. Raises SystemExit where it can't be made."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(  # noqa: S603 - our own
+        [sys.executable, "-m", "local.server", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    try:
+        with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as client:
+            _wait_for(client, server)
+            job = _made(client, json.loads(brief.read_text()))
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, file_name in NAMES.items():
+                (folder / file_name).write_bytes(client.get(job["result"]["files"][name]["url"]).content)
+    finally:
+        server.terminate()
+        server.wait()
+    seconds = job["result"]["duration_s"]
+    print(f"\n  {seconds:.0f} seconds, {len(job['frames'])} frames: {folder / NAMES['video']}")
+
+
+def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + STARTS_WITHIN_S
+    while server.poll() is None and time.monotonic() < until:
+        with suppress(httpx.TransportError):
+            client.get("/api/health")
+            return
+        time.sleep(0.2)
+    raise SystemExit("The server did not start: `make run` says why.")
+
+
+def _made(client: httpx.Client, brief: dict[str, Any]) -> dict[str, Any]:
+    """The job, once it is finished; what it is at is printed meanwhile."""
+    headers = {"accept": "application/json"}
+    answer = client.post("/api/vsl", json=brief, headers=headers)
+    if answer.is_error:
+        raise SystemExit(f"{answer.status_code}: {answer.json()['detail']}")
+    place, last = answer.json()["location"], ""
+    until = time.monotonic() + MADE_WITHIN_S
+    while time.monotonic() < until:
+        job = client.get(place, headers=headers).json()
+        if (now := f"  {job['percent']:3} %  {job['stage']}") != last:
+            print(now, flush=True)
+            last = now
+        if job["status"] == "succeeded":
+            return job
+        if job["status"] in {"failed", "canceled"}:
+            raise SystemExit(f"It {job['status']}: {job.get('error', {}).get('detail', 'nobody knows why')}")
+        time.sleep(0.5)
+    raise SystemExit(f"It was not done within {MADE_WITHIN_S:.0f} s.")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--brief", type=Path, default=SAMPLE)
+    arguments.add_argument("--folder", type=Path, default=FOLDER)
+    options = arguments.parse_args()
+    main(options.brief, options.folder)

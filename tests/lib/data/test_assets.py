@@ -548,7 +548,7 @@ class Cutting:
 
 @pytest.mark.parametrize(("cuts", "is_kept"), [(3, True), (4, False)])
 def test_fault_45_upload_half_way(store: Store, loop: LoopThread, cuts: int, *, is_kept: bool) -> None:
-    """What is paid for is sent again when its upload breaks off; where that does not help, no row claims it is there."""
+    """What is paid for is sent again when its upload breaks off; where that fails too, no row claims it is there."""
     line = Cutting(loop, store.project.url, cuts)
     process = store.process(storage=line.url)
     key = store.key()

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from benchmarks.report import Section
 from benchmarks.router import added, hedging, in_process, peers, recovery, under_load
 from benchmarks.tools import CORES, PROC, ROOT, on_other_cores
 
+COLUMNS = 120
 DOCS = ROOT / "docs" / "benchmarks.md"
 COMMAND = "make bench-router"
 PACKAGES = ("aiohttp", "httpx", "openai", "starlette", "uvloop", "httptools", "orjson", "pydantic", "vercel-runtime")
@@ -59,7 +61,7 @@ def main() -> None:
     met = sum(len(section.goals) for section in sections) - len(missed)
     print("\n".join([f"Goals met: {met} of {met + len(missed)}.", *(f"  {goal}" for goal in missed)]))
     if given.write:
-        DOCS.write_text(HEAD + _machine() + "\n" + "\n\n".join(map(str, sections)) + "\n")
+        DOCS.write_text(_wrapped(HEAD + _machine() + "\n" + "\n\n".join(map(str, sections)) + "\n"))
         print(f"Written: {DOCS.relative_to(ROOT)}")
 
 
@@ -72,6 +74,14 @@ def _measured(names: Iterable[str]) -> Iterable[Section]:
                 print(f"{section}\n", flush=True)
                 yield section
             print(f"({name}: {time.monotonic() - begin:.0f} s)\n", file=sys.stderr, flush=True)
+
+
+def _wrapped(text: str) -> str:
+    """The same with no line of prose over 120 columns; a table's rows stay whole."""
+    return "\n".join(
+        line if line.startswith("|") else textwrap.fill(line, COLUMNS, subsequent_indent="  " * line.startswith("- "))
+        for line in text.split("\n")
+    )
 
 
 def _machine() -> str:

@@ -47,6 +47,7 @@ from lib.router.attempt import (
 from lib.router.health import Health
 from lib.router.plan import Candidate
 from lib.router.recovery import Seam, Unproven, joined
+from lib.router.roster import Roster, blame
 from lib.router.told import exhausted, interrupted, invalid_object, rejection, truncated_call
 from lib.router.tool_calls import ToolCalls
 
@@ -56,9 +57,6 @@ RETRY_S = 0.5
 """Before the same provider is asked again; half of it to all of it, by chance."""
 LONGEST_WAIT_S = 10.0
 """Of a Retry-After, where it is honoured; beyond, the next provider answers sooner."""
-LONGEST_REST_S = 120.0
-CONFIG_REST_S = 60.0
-"""After a rejected key, an empty account, a model that is gone: nothing that heals by itself."""
 CUT_SHORT = ("length", "content_filter")
 """Reasons to end before the answer did: the same question would be cut short again."""
 
@@ -78,7 +76,7 @@ class Completion:
         """`plan` is best first; `chance` gives a number from 0 to 1; `ends_at` may leave less time than the policy."""
         self.attempts: list[Attempt] = []
         self.serving: Attempt | None = None
-        self._plan = plan
+        self._roster = Roster(plan, health)
         self._policy = policy
         self._health = health
         self._chance = chance
@@ -94,7 +92,6 @@ class Completion:
         self._recoveries = 0
         self._retry: tuple[float, Candidate] | None = None
         self._retry_after_s: list[float] = []
-        self._too_short_tokens = 0
         health.request()
 
     def start(self, now: float) -> list[Action]:
@@ -103,7 +100,9 @@ class Completion:
         if candidate is not None:
             return [self._open(candidate, "first", now)]
         error = self._exhausted(now)
-        skipped = Attempt(0, self._plan[0], now, kind="skipped", ended_at=now, outcome="error", error_code="resting")
+        skipped = Attempt(
+            0, self._roster.best, now, kind="skipped", ended_at=now, outcome="error", error_code="resting"
+        )
         self.attempts.append(skipped)
         return [GiveUp(error)]
 
@@ -152,7 +151,7 @@ class Completion:
     def _silent_until(self, attempt: Attempt, now: float) -> float:
         if attempt.first_token_at is not None:
             return self._waiting_since + self._policy.idle_s
-        has_other = self._untried(now, peek=True) is not None or len(self._live) > 1
+        has_other = self._roster.untried(self.attempts, now) is not None or len(self._live) > 1
         has_other = has_other and attempt.kind != "repair"
         return attempt.started_at + (self._policy.first_token_s if has_other else self._policy.patience_s)
 
@@ -209,7 +208,7 @@ class Completion:
             breaker.abandoned(attempt.probe)
 
     def _hedge(self, now: float) -> list[Action]:
-        candidate = self._untried(now, peek=True)
+        candidate = self._roster.untried(self.attempts, now)
         if candidate is None or not self._health.hedges.spend():
             return []
         self._health.of(candidate).admit(now)
@@ -293,9 +292,9 @@ class Completion:
         self._close(
             attempt, "timeout" if isinstance(error, TimedOut) else "interrupted" if begun else "error", error, now
         )
-        self._blame(attempt, error, now)
+        blame(self._health.of(attempt.candidate), error, attempt.probe, now)
         if isinstance(error, ContextTooLong):
-            self._too_short_tokens = max(self._too_short_tokens, attempt.candidate.model.context_tokens)
+            self._roster.was_too_short(attempt.candidate)
         if error.retry_after_s is not None:
             self._retry_after_s.append(error.retry_after_s)
         return self._after_failure(attempt, error, now)
@@ -310,17 +309,6 @@ class Completion:
         if isinstance(error, RequestRejected) and not isinstance(error, ContextTooLong):
             return [GiveUp(rejection(error))]
         return [] if self._live else self._go_on(attempt, error, now)
-
-    def _blame(self, attempt: Attempt, error: ProviderError, now: float) -> None:
-        breaker = self._health.of(attempt.candidate)
-        if isinstance(error, RequestRejected):
-            breaker.succeeded(now, attempt.probe)
-        elif isinstance(error, CredentialsRejected | QuotaExhausted | ModelUnavailable):
-            breaker.failed(now, CONFIG_REST_S, attempt.probe)
-        elif isinstance(error, RateLimited) and error.retry_after_s is not None:
-            breaker.failed(now, min(error.retry_after_s, LONGEST_REST_S), attempt.probe)
-        else:
-            breaker.failed(now, probe=attempt.probe)
 
     # Before the first word: the next provider
 
@@ -365,23 +353,8 @@ class Completion:
         other = self._untried(now)
         return [self._open(other, "fallback", now) if other is not None else GiveUp(self._exhausted(now))]
 
-    def _untried(self, now: float, *, peek: bool = False) -> Candidate | None:
-        """The best candidate that was not asked yet and does not rest; unless only peeking, its breaker admits it.
-
-        Who was asked and then left, since another was faster, has not had its turn.
-        """
-        tried = {
-            (attempt.candidate.provider, attempt.candidate.model.id)
-            for attempt in self.attempts
-            if attempt.outcome != "cancelled"
-        }
-        for candidate in self._plan:
-            if (candidate.provider, candidate.model.id) in tried or not self._is_long_enough(candidate):
-                continue
-            breaker = self._health.of(candidate)
-            if breaker.resting_s(now) <= 0 if peek else breaker.admit(now):
-                return candidate
-        return None
+    def _untried(self, now: float) -> Candidate | None:
+        return self._roster.admit_untried(self.attempts, now)
 
     # After it: continue, restart, or say so
 
@@ -392,7 +365,7 @@ class Completion:
             return [GiveUp(interrupted(error))]
         self._recoveries += 1
         if policy.on_interrupt == "continue" and policy.can_splice and not self._calls:
-            candidate = self._untried(now) or self._any(now)
+            candidate = self._untried(now) or self._roster.admit_any(now)
             return [self._continue(candidate, now)] if candidate is not None else [GiveUp(interrupted(error))]
         return self._restart(error, now)
 
@@ -419,7 +392,7 @@ class Completion:
         return [self._continue(candidate, now)] if candidate is not None else self._restart(None, now)
 
     def _restart(self, error: ProviderError | None, now: float) -> list[Action]:
-        candidate = (self._untried(now) or self._any(now)) if self._policy.can_reset else None
+        candidate = (self._untried(now) or self._roster.admit_any(now)) if self._policy.can_reset else None
         if candidate is None:
             return [GiveUp(interrupted(error))]
         self._forget()
@@ -431,15 +404,6 @@ class Completion:
         self._delivered.clear()
         self._calls.clear()
         self._has_spoken = False
-
-    def _any(self, now: float) -> Candidate | None:
-        """The best candidate that does not rest, asked before or not."""
-        able = filter(self._is_long_enough, self._plan)
-        return next((candidate for candidate in able if self._health.of(candidate).admit(now)), None)
-
-    def _is_long_enough(self, candidate: Candidate) -> bool:
-        """Whether its context is larger than every one that was too short for this conversation."""
-        return candidate.model.context_tokens > self._too_short_tokens
 
     # After the last: as it should be, or asked for again
 
@@ -489,5 +453,4 @@ class Completion:
             self._health.first_tokens(attempt.candidate).silent_for(now - attempt.started_at)
 
     def _exhausted(self, now: float) -> NoProvider:
-        rests = (self._health.of(candidate).resting_s(now) for candidate in self._plan)
-        return exhausted(self.attempts, [*self._retry_after_s, *(rest for rest in rests if 0 < rest < inf)])
+        return exhausted(self.attempts, [*self._retry_after_s, *self._roster.rests_s(now)])

@@ -54,10 +54,11 @@ from lib.router.attempt import (
     Tick,
 )
 from lib.router.breaker import BreakerPolicy
-from lib.router.completion import CONFIG_REST_S, LONGEST_REST_S, LONGEST_WAIT_S, RECOVERIES, RETRY_S, Completion
+from lib.router.completion import LONGEST_WAIT_S, RECOVERIES, RETRY_S, Completion
 from lib.router.health import RETRIES, Health
 from lib.router.plan import Candidate
 from lib.router.recovery import HELD_CHARACTERS, anchor_of
+from lib.router.roster import CONFIG_REST_S, LONGEST_REST_S
 from lib.router.tool_calls import ToolCalls
 from tests.lib.router.cores import POLICY, START, A, B, C, candidate, failed, gave_up, kinds, opened, said, started
 from tests.lib.router.cores import text_of as read

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from tests import test_js_clients as clients
 from tests.api import conftest as api
 from tests.api.studio import Studio
 from tests.fakes.vendor import words
-from tests.test_js_clients import Node, OpenPage
+from tests.js_clients.node import Node, OpenPage
 
 supabase, studio = api.supabase, api.studio
-node_path, nodes, node, open_page = clients.node_path, clients.nodes, clients.node, clients.open_page
 
 ALL = {"outputs": ["text", "image", "speech"]}
 

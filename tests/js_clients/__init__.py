@@ -1,0 +1,1 @@
+"""The JavaScript clients that people use read our answers, in Node (tests/js)."""

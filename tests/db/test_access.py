@@ -65,7 +65,7 @@ SERVER_ONLY_FUNCTIONS = {
     *("ensure_event_partitions", "record_events", "reserve", "settle", "expire_reservations", "own_usage"),
     *("claim_idempotency_key", "complete_idempotency_key", "release_idempotency_key", "request_stop", "stops_among"),
     "adopt_guest",
-    *("accept_delivery", "pending_deliveries", "ignore_delivery", "observe_incident", "resolve_incidents"),
+    *("accept_delivery", "pending_deliveries", "observe_incident", "resolve_incidents"),
     *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
     *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),

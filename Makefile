@@ -57,7 +57,7 @@ replay-events: install-dev ## Make rows of the events in a log, where they are n
 
 .PHONY: test-incidents
 test-incidents: install-dev ## Twenty races of fifty deliveries, and the longer lives of incidents (fault rows 35 to 41)
-	@REPETITIONS=20 LIVES=500 $(PY) -m pytest tests/api/test_deploy_webhook.py tests/db/test_incidents.py \
+	@LIVES=500 $(PY) -m pytest tests/api/test_deploy_webhook.py tests/db/test_incidents.py \
 		tests/db/test_incident_life.py tests/lib/incidents
 
 .PHONY: test-kills

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from lib.incidents.deploy_events import DeployEvent, Source, github_event, sampl
 from lib.incidents.github import FIXES
 from lib.incidents.incidents import Delivery
 from lib.settings import GITHUB_VARIABLES, SUPABASE_VARIABLES
+
+log = logging.getLogger("incidents")
 
 MAX_BODY_BYTES = 256 * 1024
 DELIVERY_ID = re.compile(r"[\w.:-]{1,200}", re.ASCII)
@@ -52,6 +55,7 @@ async def receive(call: Call) -> Response:
     try:
         is_new = await call.app.deploys.accept(delivery, event)
     except DataFailed as error:
+        log.warning("a delivery is not kept: %s", error.reason)
         raise Unavailable("The delivery could not be kept: send it again.", retry_after_s=RETRY_S) from error
     if not is_new:
         return answer({"duplicate": True})

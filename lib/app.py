@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 from lib import settings as environment
@@ -86,6 +86,8 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_cli
 """At INFO they log every request, at DEBUG the whole prompt."""
 VOICES_S = 30.0
 LEFTOVERS_S = 60.0
+PATIENT_S = 8.0
+"""For the database where nobody waits for an answer, or where a delivery that is refused may not come again."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 _VERCELS_SDK = ("vercel", "vercel.cache", "vercel.cache.cache_build", "vercel.cache.context", "vercel.headers")
 
@@ -362,22 +364,22 @@ class App:
     @cached_property
     def incidents(self) -> Incidents | None:
         """What goes wrong, and its issues; None without a database that could count it."""
-        if self.database is None:
+        if self.supabase is None:
             return None
-        redact = Redactor(self.settings.secrets)
-        return Incidents(self.database, self.tracker, redact, missing=GITHUB_VARIABLES, now=lambda: datetime.now(UTC))
+        rpc, redact = partial(self.supabase.rpc, timeout_s=PATIENT_S), Redactor(self.settings.secrets)
+        return Incidents(rpc, self.tracker, redact, missing=GITHUB_VARIABLES, now=lambda: datetime.now(UTC))
 
     @cached_property
     def deploys(self) -> Deploys | None:
         """What webhooks tell of deployments; None without a database."""
         settings = self.settings
-        if self.incidents is None or self.database is None:
+        if self.incidents is None or self.supabase is None:
             return None
         logs = None
         if settings.vercel_token is not None:
             api_url, token, team_id = settings.vercel_api_url, settings.vercel_token, settings.vercel_team
             logs = BuildLogs(self.exchange, api_url=api_url, token=token, team_id=team_id)
-        return Deploys(self.database, self.incidents, logs)
+        return Deploys(partial(self.supabase.rpc, timeout_s=PATIENT_S), self.incidents, logs)
 
     @cached_property
     def failures(self) -> Failures:

@@ -24,6 +24,7 @@ Source = Literal["vercel", "github"]
 Ending = Literal["error", "canceled", "ready"]
 
 MAX_NAME = 120
+WHERE_TO_LOOK = "The build log says why; with `VERCEL_TOKEN` set its failing lines would stand here."
 YEAR_3000_MS = 32_503_680_000_000
 _VERCEL: Mapping[str, Ending] = {
     "deployment.error": "error",
@@ -78,9 +79,7 @@ class DeployEvent:
                 "error code": code,
             },
             text="\n".join(errors),
-            hint=""
-            if errors
-            else "The build log says why; with `VERCEL_TOKEN` set its failing lines would stand here.",
+            hint=WHERE_TO_LOOK if self.ending == "error" and not errors else "",
         )
 
 

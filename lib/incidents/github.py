@@ -130,7 +130,7 @@ class GitHub:
 
         def look(it: Repository) -> list[Issue]:
             found = it.get_issues(state="all", labels=[label], sort="created", direction="desc", **more)
-            return [_issue(issue) for issue, _ in zip(found, range(MAX_LISTED), strict=False)]
+            return [_issue(issue) for _, issue in zip(range(MAX_LISTED), found, strict=False)]
 
         return sorted(await self._do(look), key=lambda issue: issue.number)
 

@@ -132,7 +132,10 @@ class Incidents:
     async def observe(
         self, failure: Failure, *, at: datetime | None = None, count: int = 1, delivery: Delivery | None = None
     ) -> tuple[str, Incident | None]:
-        """Count it; what became of it, and the incident, which `settle` then tells of. Raises DataFailed."""
+        """Count it; what became of it, and the incident, which `settle` then tells of. Raises DataFailed.
+
+        None for one that somebody is telling GitHub of just now: they see this when they give the lease back.
+        """
         answer = await self._rpc(
             "observe_incident",
             {
@@ -148,7 +151,7 @@ class Incidents:
                 **_delivery(delivery),
             },
         )
-        row: Mapping[str, Any] | None = answer.get("incident")
+        row: Mapping[str, Any] | None = None if answer.get("leased") else answer.get("incident")
         return answer["outcome"], None if row is None else incident_of(row)
 
     async def recovered(
@@ -223,8 +226,6 @@ class Incidents:
         """
         try:
             while next_step(incident) is not None:
-                if incident.lease_until is not None and incident.lease_until > self._now():
-                    return  # who has the lease sees this when giving it back
                 if self._tracker is None:
                     self._once("no tracker", f"incidents are kept, not sent: set {' and '.join(self._missing)}")
                     return

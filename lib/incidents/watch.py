@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.cron import Task
-from lib.data.circuit import Rpc
+from lib.data.circuit import Circuit, Rpc
 from lib.errors import DataFailed
 from lib.incidents.deploys import Deploys
 from lib.incidents.failures import Failures, drift_failure, price_failure, switch_failure, vendor_failure
@@ -50,7 +50,7 @@ class Watch:
 
     def __init__(
         self,
-        rpc: Rpc,
+        database: Circuit,
         incidents: Incidents,
         deploys: Deploys,
         failures: Failures,
@@ -59,7 +59,7 @@ class Watch:
         switches: Switches,
         clock: Callable[[], float],
     ) -> None:
-        self._rpc = rpc
+        self._database = database
         self._incidents = incidents
         self._deploys = deploys
         self._failures = failures
@@ -75,9 +75,10 @@ class Watch:
                 self._looked_at = self._clock()
                 for failure in self._look():
                     self._failures.note(failure)
-                if await self._rpc("take_turn", {"p_job": TURN, "p_every_s": EVERY_S}):
+                if await self._database("take_turn", {"p_job": TURN, "p_every_s": EVERY_S}):
                     await self.urgent()
-            await self._failures.tell(self._open)
+            if self._database.trouble is None:
+                await self._failures.tell(self._open)
         except DataFailed as error:
             log.debug("nothing is looked after now: %s", error.reason)
 
@@ -106,7 +107,7 @@ class Watch:
 
     async def check_migrations(self) -> dict[str, Any]:
         """Whether the database has what this code was written for. Raises DataFailed."""
-        applied: list[str] | None = await self._rpc("applied_migrations", {})
+        applied: list[str] | None = await self._database("applied_migrations", {})
         if applied is None:
             return {"recorded": False}
         missing = [version for version in expected_migrations() if version not in applied]

@@ -11,7 +11,8 @@ create table public.webhook_deliveries (
   primary key (source, delivery_id),
   check ((done_at is null) = (outcome is null))
 );
-comment on table public.webhook_deliveries is 'What webhooks brought, each delivery once; done_at is null until it has counted.';
+comment on table public.webhook_deliveries is
+  'What webhooks brought, each delivery once; done_at is null until it has counted.';
 create index webhook_deliveries_pending_idx on public.webhook_deliveries (received_at) where done_at is null;
 alter table public.webhook_deliveries enable row level security;
 revoke all on public.webhook_deliveries from anon, authenticated, service_role;
@@ -138,11 +139,6 @@ begin
 end
 $$;
 
-create function public.ignore_delivery(p_source text, p_delivery_id text, p_outcome text default 'ignored')
-returns boolean
-language sql security definer set search_path = ''
-as $$ select private.finish_delivery(p_source, p_delivery_id, p_outcome) $$;
-
 create function public.observe_incident(
   p_fingerprint text, p_kind text, p_subject text, p_title text, p_evidence jsonb, p_at timestamptz default null,
   p_count integer default 1, p_lasting_s integer default 0, p_recovers jsonb default null,
@@ -163,7 +159,8 @@ begin
   order by (state = 'open') desc, id desc limit 1 for update;
   if exists (select from private.recoveries where subject = p_subject and at >= v_at) then
     v_outcome := 'stale';
-  elsif v_row.id is null or (v_row.state = 'resolved' and not v_row.muted and v_row.resolved_at < v_now - interval '30 days')
+  elsif v_row.id is null
+    or (v_row.state = 'resolved' and not v_row.muted and v_row.resolved_at < v_now - interval '30 days')
   then
     v_outcome := 'opened';
   elsif v_row.state = 'open' or v_row.muted
@@ -201,11 +198,13 @@ begin
     update public.incidents set flapping = flapping or cardinality(reopened_at) >= 3
     where id = v_row.id returning * into v_row;
   end if;
-  return jsonb_build_object('outcome', v_outcome, 'incident', to_jsonb(v_row));
+  return jsonb_build_object('outcome', v_outcome, 'incident', to_jsonb(v_row),
+    'leased', coalesce(v_row.lease_until > v_now, false));
 end
 $$;
 comment on function public.observe_incident is
-  'Counts a failure by its cause: opened, counted, reopened; stale where the subject was well since; duplicate where the delivery had counted.';
+  'Counts a failure by its cause. stale: the subject was well since. duplicate: the delivery had counted before. '
+  'leased: somebody tells GitHub just now, and will see this.';
 
 create function public.resolve_incidents(
   p_subject text, p_at timestamptz default null, p_source text default null, p_delivery_id text default null
@@ -313,7 +312,9 @@ begin
   select * into v_row from public.incidents where id = p_id for update;
   v_is_ours := v_row.lease_owner is not distinct from p_owner;
   -- An issue's number is never lost, however late it comes.
-  if v_row.id is null or not (v_is_ours or (v_row.issue_number is null and p_changes ->> 'issue_number' is not null)) then
+  if v_row.id is null
+    or not (v_is_ours or (v_row.issue_number is null and p_changes ->> 'issue_number' is not null))
+  then
     return null;
   end if;
   update public.incidents set
@@ -321,7 +322,8 @@ begin
     told = coalesce(p_changes ->> 'told', told),
     told_occurrences = greatest(told_occurrences, (p_changes ->> 'told_occurrences')::bigint),
     muted = coalesce((p_changes ->> 'muted')::boolean, muted),
-    attempted_at = case when p_changes ? 'attempted_at' then (p_changes ->> 'attempted_at')::timestamptz else attempted_at end,
+    attempted_at = case
+      when p_changes ? 'attempted_at' then (p_changes ->> 'attempted_at')::timestamptz else attempted_at end,
     trouble = case when p_changes ? 'trouble' then p_changes ->> 'trouble' else trouble end,
     retry_at = v_now + make_interval(secs => (p_changes ->> 'retry_after_s')::double precision),
     lease_owner = case when p_release and v_is_ours then null else lease_owner end,
@@ -423,7 +425,8 @@ as $$
         'trouble', trouble) order by last_seen desc), '[]')
       from (select * from public.incidents where state = 'open' order by last_seen desc limit 50) i))
 $$;
-comment on function public.operations_report is 'The last cron run, the open incidents and how many deliveries wait, for operators.';
+comment on function public.operations_report is
+  'The last cron run, the open incidents and how many deliveries wait, for operators.';
 
 insert into private.retention values ('webhook_deliveries', interval '30 days'), ('incidents', interval '400 days');
 
@@ -445,11 +448,11 @@ end
 $$;
 comment on function public.prune_incidents is 'Removes what is older than private.retention says; what is muted stays.';
 
-revoke all on function public.accept_delivery, public.pending_deliveries, public.ignore_delivery,
+revoke all on function public.accept_delivery, public.pending_deliveries,
   public.observe_incident, public.resolve_incidents, public.recover_incidents, public.claim_incident,
   public.record_incident, public.human_on_incident, public.incidents_to_settle, public.incident_of, public.take_turn,
   public.applied_migrations, public.operations_report, public.prune_incidents from public, anon, authenticated;
-grant execute on function public.accept_delivery, public.pending_deliveries, public.ignore_delivery,
+grant execute on function public.accept_delivery, public.pending_deliveries,
   public.observe_incident, public.resolve_incidents, public.recover_incidents, public.claim_incident,
   public.record_incident, public.human_on_incident, public.incidents_to_settle, public.incident_of, public.take_turn,
   public.applied_migrations, public.operations_report, public.prune_incidents to service_role;

@@ -17,6 +17,7 @@ from tests.local.supabase.conftest import PASSWORD, Clock, Project, served, supa
 pytestmark = pytest.mark.slow
 DEPLOYED = {**ACCESS, "VERCEL_DEPLOYMENT_ID": "dpl_x"}
 """As on the platform: the page asks for nothing that `make run` alone has."""
+OPERATOR = '{"role": "operator"}'
 
 
 @pytest.fixture(scope="module")
@@ -95,4 +96,30 @@ def test_without_accounts(serve: Serve, page: Page, complaints: list[str]) -> No
     with page.expect_response("**/api/session"):
         page.goto(serve(DEPLOYED))
     expect(page.locator("#account")).to_be_hidden()
+    assert complaints == []
+
+
+def test_an_operator_tries_the_webhook(project: Project, serve: Serve, page: Page, complaints: list[str]) -> None:
+    """The button is there for operators alone; what it says is text, step by step."""
+    email = f"{uuid4()}@mail.test"
+    page.goto(serve({**DEPLOYED, **supabase(project.url)}))
+    page.locator("#account > summary").click()
+    fill(page, email)
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_text("You are signed in.")).to_be_visible()
+    page.locator("#parts > summary").click()
+    button = page.get_by_role("button", name="Try the deploy webhook")
+    expect(button).to_be_hidden()
+    project.sql("update auth.users set raw_app_meta_data = raw_app_meta_data || %s where email = %s", OPERATOR, email)
+    page.locator("#account > summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    fill(page, email)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("You are signed in as operator.")).to_be_visible()
+    page.locator("#parts > summary").click()
+    button.click()
+    told = page.locator("#webhook-result")
+    expect(told).to_contain_text("off signature: set VERCEL_WEBHOOK_SECRET")
+    expect(told).to_contain_text("ok row")
+    expect(told).to_contain_text("It would open: Production deployment of sample failed")
     assert complaints == []

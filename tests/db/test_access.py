@@ -90,7 +90,7 @@ SERVER_ONLY_FUNCTIONS = {
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
     *("claim_vsl_webhook", "finish_vsl_webhook"),
-    *("accept_delivery", "pending_deliveries", "ignore_delivery", "observe_incident", "resolve_incidents"),
+    *("accept_delivery", "pending_deliveries", "observe_incident", "resolve_incidents"),
     *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
     *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),

@@ -72,6 +72,9 @@ bench: install-dev ## Measure what the handler adds, per call, per chunk and at 
 .PHONY: bench-media
 bench-media: install-dev ## Measure pictures and speech: side by side, found again, memory, the embedded voice's pace (2 min)
 	@$(PY) -m benchmarks.media
+.PHONY: bench-assets
+bench-assets: install-dev ## What a repeat of a paid result costs beyond identity, in time, calls and memory (2 min)
+	@$(PY) -m benchmarks.assets
 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)

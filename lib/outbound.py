@@ -76,7 +76,7 @@ class Outbound:
         """Import the engine and read the certificates: too slow for the event loop's thread."""
         importlib.import_module("aiohttp")
         with self._lock:
-            self._tls = self._tls or _tls()
+            self._tls = self._tls or tls_context()
 
     def _open(self) -> aiohttp.ClientSession:
         """The session; on the event loop's thread, after `_load`."""
@@ -129,7 +129,7 @@ def _httpx_over(session: Callable[[], aiohttp.ClientSession]) -> httpx.AsyncClie
     )
 
 
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Verifies servers by SSL_CERT_FILE or SSL_CERT_DIR where they are set, else by certifi's list, as httpx does."""
     import certifi  # noqa: PLC0415
 

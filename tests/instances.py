@@ -42,6 +42,7 @@ class Instance:
 def instance(environ: dict[str, str], log: Path) -> Generator[Instance]:
     """Start one; it is killed afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio leaves it out here
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         process = _FORKS.Process(target=_serve, args=(listener, environ, str(log)), daemon=True)
         process.start()

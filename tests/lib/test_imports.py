@@ -40,7 +40,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.router.attempt",
         "lib.router.plan",
     },
-    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.settings"},
+    "lib.data": {"lib.errors", "lib.exchange", "lib.ids", "lib.outbound", "lib.settings"},
     "lib.media": {
         "lib.data",
         "lib.errors",

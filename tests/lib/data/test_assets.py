@@ -117,10 +117,10 @@ class Maker:
         self.calls = 0
         self.noted: list[str | None] = []
         self.noting = asyncio.Event()
-        self._key = key
+        self.key = key
         self._data = data
         self._takes_s = takes_s
-        self._fails = fails
+        self.fails = fails
 
     async def __call__(self, claim: Claim) -> Made:
         """See Make."""
@@ -129,9 +129,9 @@ class Maker:
         await claim.note("fal", "flux", f"request-{self.calls}")
         self.noting.set()
         await asyncio.sleep(self._takes_s)
-        if self._fails is not None:
-            raise self._fails
-        return Made((NewFile(self._data, "image/png", "image", {"seed": 1}, provider="fal", model="flux"),), self._key)
+        if self.fails is not None:
+            raise self.fails
+        return Made((NewFile(self._data, "image/png", "image", {"seed": 1}, provider="fal", model="flux"),), self.key)
 
 
 def test_made_once_and_found_by_its_content(store: Store) -> None:
@@ -409,8 +409,8 @@ def test_what_may_be_uploaded(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         store.run(store.assets.complete_upload(store.owner, str(uuid4())))
 
 
-def test_leftovers_are_swept(store: Store) -> None:
-    """Files without a row that are older than three hours, uploads as old, leases of yesterday: nothing else."""
+def test_fault_45_leftovers_are_swept(store: Store) -> None:
+    """Files without a row, rows without a file, uploads nobody completed and old leases go, and nothing else."""
     store.run(store.assets.sweep())  # what other tests left
     kept, gone, lost, young = (
         store.run(store.assets.store(store.owner, NewFile(PNG + bytes([number]), "image/png", "image")))
@@ -547,8 +547,8 @@ class Cutting:
 
 
 @pytest.mark.parametrize(("cuts", "is_kept"), [(3, True), (4, False)])
-def test_an_upload_that_breaks_off_half_way(store: Store, loop: LoopThread, cuts: int, *, is_kept: bool) -> None:
-    """What is paid for is sent again; where that does not help, no row says that it is there, and the note is left."""
+def test_fault_45_upload_half_way(store: Store, loop: LoopThread, cuts: int, *, is_kept: bool) -> None:
+    """What is paid for is sent again when its upload breaks off; where that fails too, no row claims it is there."""
     line = Cutting(loop, store.project.url, cuts)
     process = store.process(storage=line.url)
     key = store.key()
@@ -567,8 +567,8 @@ def test_an_upload_that_breaks_off_half_way(store: Store, loop: LoopThread, cuts
     assert (maker.calls, line.left) == (1, 0)
 
 
-def test_a_file_that_went_while_it_was_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removed by somebody between file and row, it is stored again: no row is without its file."""
+def test_fault_45_removed_while_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is removed between its upload and its row is stored again: no row is without its file."""
     put = Files.put
     puts: list[str] = []
 
@@ -644,8 +644,8 @@ def start(store: Store, key: str, vendor: str, count: int) -> subprocess.Popen[s
     return subprocess.Popen([sys.executable, "-c", PROGRAM, *told], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_processes_make_one_call(store: Store, loop: LoopThread) -> None:
-    """Fifty requests over four processes: the vendor hears once, and all have the same."""
+def test_fault_43_fifty_equal_requests(store: Store, loop: LoopThread) -> None:
+    """Of fifty equal requests over four processes one calls the vendor, and all get the same asset."""
     gate = Gate()
     vendor = Web(loop, lambda _asked: Told(gate=gate))
     key = store.key()
@@ -657,8 +657,8 @@ def test_processes_make_one_call(store: Store, loop: LoopThread) -> None:
     assert (len(vendor.asked), len(told), [process.returncode for process in running]) == (1, 1, [0] * 4)
 
 
-def test_a_process_that_is_killed(store: Store, loop: LoopThread) -> None:
-    """Its lease runs out; whoever makes it then is told what the vendor has taken, and pays for nothing twice."""
+def test_fault_43_maker_is_killed(store: Store, loop: LoopThread) -> None:
+    """Killed while a vendor works, a process leaves the request's id to the next, who pays for nothing twice."""
     gate = Gate()
     vendor = Web(loop, lambda _asked: Told(gate=gate))
     key = store.key()
@@ -675,3 +675,20 @@ def test_a_process_that_is_killed(store: Store, loop: LoopThread) -> None:
     store.die()
     store.run(store.assets.generated(store.owner, [key], heir, wait_s=5))
     assert heir.noted == ["request-1"]
+
+
+def test_fault_42_one_picture_of_several_fails(store: Store) -> None:
+    """Of several pictures that are asked for again, only the one that failed is made again."""
+    makers = [Maker(store.key(str(number)), PNG + bytes([number])) for number in range(5)]
+    makers[3].fails = ContentRefused()
+
+    async def all_of_them() -> list[Generated | BaseException]:
+        asked = (store.assets.generated(store.owner, [maker.key], maker, wait_s=10) for maker in makers)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first = store.run(all_of_them())
+    assert [isinstance(each, Generated) for each in first] == [True, True, True, False, True]
+    makers[3].fails = None
+    again = [each for each in store.run(all_of_them()) if isinstance(each, Generated)]
+    assert [each.cached for each in again] == [True, True, True, False, True]
+    assert [maker.calls for maker in makers] == [1, 1, 1, 2, 1]

@@ -72,6 +72,7 @@ bench: install-dev ## Measure what the handler adds, per call, per chunk and at 
 .PHONY: bench-media
 bench-media: install-dev ## Measure pictures and speech: side by side, found again, memory, the embedded voice's pace (2 min)
 	@$(PY) -m benchmarks.media
+
 .PHONY: bench-assets
 bench-assets: install-dev ## What a repeat of a paid result costs beyond identity, in time, calls and memory (2 min)
 	@$(PY) -m benchmarks.assets

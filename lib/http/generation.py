@@ -225,12 +225,14 @@ class Generation:
         yield writer.start(self._message_id, without_none(self._served_by())) + writer.write(first)
         yield self._files(writer, text, first)
         try:
-            async for deltas in self._deltas_and_news(text):
-                turn = b"" if self._answer.serving is serving else writer.another()
-                serving = self._answer.serving
-                yield turn + writer.write(deltas) + self._files(writer, text, deltas)
-            async for more in self._spoken(writer, text):
-                yield more
+            async with aclosing(self._deltas_and_news(text)) as batches:
+                async for deltas in batches:
+                    turn = b"" if self._answer.serving is serving else writer.another()
+                    serving = self._answer.serving
+                    yield turn + writer.write(deltas) + self._files(writer, text, deltas)
+            async with aclosing(self._spoken(writer, text)) as files:
+                async for more in files:
+                    yield more
         except AppError as error:
             yield Last(writer.fail(error.message, without_none({**self._summary(), "error_code": error.code})))
             return
@@ -284,8 +286,9 @@ class Generation:
             return
         yield writer.close()
         self._media.written(text.whole)
-        async for made in self._media.rest():
-            yield writer.files(made.files)
+        async with aclosing(self._media.rest()) as rest:
+            async for made in rest:
+                yield writer.files(made.files)
 
     def _served_by(self) -> Summary:
         candidate = self._answer.serving.candidate

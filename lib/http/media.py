@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -80,7 +80,7 @@ class Media:
         """What was told was taken back with the rest of the answer: it is news again."""
         self._told = 0
 
-    async def rest(self) -> AsyncIterator[Made]:
+    async def rest(self) -> AsyncGenerator[Made, None]:
         """The others, each as soon as it is ready; ends early where they are stopped."""
         for made in self.news():
             yield made
@@ -185,8 +185,9 @@ class MediaAnswer:
     async def _ui(self) -> AsyncGenerator[bytes, None]:
         writer = UIMessageWriter()
         yield writer.start(self._message_id, {"id": self._call.id})
-        async for made in self._media.rest():
-            yield writer.files(made.files)
+        async with aclosing(self._media.rest()) as rest:
+            async for made in rest:
+                yield writer.files(made.files)
         summary = ui_message.without_none(self._summary())
         failures = self._media.failures
         if self._is_stopped:

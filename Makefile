@@ -72,3 +72,7 @@ bench: install-dev ## Measure what the handler adds, per call, per chunk and at 
 .PHONY: bench-router
 bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 min; WRITE=1 renews docs/benchmarks.md)
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)
+
+.PHONY: bench-rollout
+bench-rollout: install-dev ## Simulate what the rollout promises (20 min; WRITE=1 renews docs/rollout-benchmark.md)
+	@$(PY) -m benchmarks.rollout $(if $(WRITE),--write) $(ONLY)

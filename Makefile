@@ -107,3 +107,7 @@ bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 mi
 .PHONY: bench-vsl
 bench-vsl: install-dev ## Composing a video beside encoding its frames alone and beside moviepy (5 min; WRITE=1)
 	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write)
+
+.PHONY: bench-rollout
+bench-rollout: install-dev ## Simulate what the rollout promises (20 min; WRITE=1 renews docs/rollout-benchmark.md)
+	@$(PY) -m benchmarks.rollout $(if $(WRITE),--write) $(ONLY)

@@ -17,7 +17,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, fsum, inf, lgamma, log, log1p
+from operator import mul
 from statistics import NormalDist
 from typing import Protocol, TypeVar
 
@@ -90,7 +92,7 @@ def log_e_rank(splits: Sequence[RankSplit]) -> float:
     exp(t z_k - t²/2). Any weights would be fair, since arms are drawn without regard to values; these are the strongest
     where logarithms of values are normal, as those of latencies nearly are.
     """
-    return log_mean_exp([fsum(_rank_bet(split, weights) for split in splits) for weights in _WEIGHTS])
+    return log_mean_exp([fsum(_rank_bet(split, of) for split in splits) for of in range(len(SHIFTS))])
 
 
 def log_e_share(split: Split) -> float:
@@ -147,12 +149,17 @@ def _bet(split: Split, ratio: float, tolerated: float) -> float:
     return (split.treated + split.control) * norm + split.treated * log(ratio / tolerated)
 
 
-def _rank_bet(split: RankSplit, weights: Sequence[float]) -> float:
-    share = split.share
-    return fsum(
-        treated * log(weight) - (treated + control) * log(share * weight + 1 - share)
-        for treated, control, weight in zip(split.treated, split.control, weights, strict=True)
-        if treated or control
+def _rank_bet(split: RankSplit, of: int) -> float:
+    treated, control = _rank_factors(split.share, of)
+    return fsum(map(mul, split.treated, treated)) + fsum(map(mul, split.control, control))
+
+
+@lru_cache(maxsize=512)
+def _rank_factors(share: float, of: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What a treated and what a control user of each rank multiply a bet by; logarithms."""
+    norms = [log(share * weight + 1 - share) for weight in _WEIGHTS[of]]
+    return tuple(log(weight) - norm for weight, norm in zip(_WEIGHTS[of], norms, strict=True)), tuple(
+        -norm for norm in norms
     )
 
 

@@ -82,9 +82,10 @@ class Params:
 class State:
     """The row of a rollout.
 
-    stage: index into the stages, -1 before the first. share: what the store may hold at most, from 0 to 1. in_store:
-    what it was last read to hold. since: when share or status last changed, in seconds of the clock on the wall.
-    settled: of a rollback, that 0 was read back a while after. announced: that the notice of the end went out.
+    stage: index of the highest of the stages that is not above share, -1 before the first. share: what the store may
+    hold at most, from 0 to 1. in_store: what it was last read to hold. since: when share or status last changed, in
+    seconds of the clock on the wall. settled: of a rollback, that 0 was read back a while after. announced: that the
+    notice of the end went out.
     """
 
     gate: str
@@ -272,13 +273,11 @@ def _on_promotion(look: _Look) -> Step | None:
     state, params = look.state, look.params
     if not _may_go_on(look):
         return None
-    higher = next(
-        (share for share in params.stages if share > state.share and not same_share(share, state.share)), None
-    )
-    if higher is None:
+    stage = state.stage + 1
+    if stage == len(params.stages):
         return _saved(replace(state, status="done", since=look.now), "done")
+    higher = params.stages[stage]
     baseline = state.baseline or look.evidence.baseline
-    stage = list(params.stages).index(higher)
     promoted = replace(state, status="stage", stage=stage, share=higher, since=look.now, baseline=baseline)
     after, actions = _saved(promoted, "promoted")
     return after, [*actions, WriteShare(higher, state.share, after.version)]

@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from lib.control.anytime import RANKS, RankSplit, Split, log_e
+from lib.control.anytime import RANKS, RankSplit, Split, log_e, log_e_share, restarting
 from lib.control.guardrails import BUDGETS, GUARDRAILS, Counters, assess
 from lib.control.rollout import STAGES
 from tests.lib.control.evidence import counters
@@ -78,12 +78,13 @@ def test_harm_that_begins_late_is_seen() -> None:
     found = assess(Counters(first_bad={"errors": splits}), STAGES, tolerated=2)
     assert log_e(splits) < log(250)
     assert [reading.test for reading in found.breaches] == ["errors"]
+    assert found.readings[0].log_e == restarting(log_e, splits, STAGES[:-1])
 
 
 def test_everybody_treated_proves_nothing() -> None:
     """At 100 % there is nobody to compare with, before the first stage nobody to judge."""
-    ranks = RankSplit(1.0, (5,) * RANKS, (0,) * RANKS)
-    bad = [Split(1.0, 500, 0), Split(0.0, 0, 500)]
+    ranks = RankSplit(1.0, (5,) * RANKS, (3,) * RANKS)
+    bad = [Split(1.0, 500, 30), Split(0.0, 0, 500)]
     found = assess(Counters({"errors": bad}, {"ttft": [ranks]}, bad), STAGES, tolerated=2)
     assert [reading.log_e for reading in found.readings] == [pytest.approx(0)] * 6
     assert not found.ratio_broken
@@ -92,5 +93,8 @@ def test_everybody_treated_proves_nothing() -> None:
 def test_broken_ratio() -> None:
     """12 % of many users where 10 % should be treated, in any stage."""
     sound, broken = Split(0.05, 500, 9500), Split(0.1, 2400, 17600)
+    unlikely = Split(0.1, 1140, 8860)
+    assert log(1000) < log_e_share(unlikely) < log(6000)
+    assert not assess(Counters(exposed=[unlikely]), STAGES, tolerated=2).ratio_broken
     assert not assess(Counters(exposed=[sound]), STAGES, tolerated=2).ratio_broken
     assert assess(Counters(exposed=[sound, broken]), STAGES, tolerated=2).ratio_broken

@@ -228,6 +228,14 @@ def test_operator_pauses() -> None:
     assert (going.status, going.stage, going.since) == ("stage", 2, NOW + 5000)
 
 
+def test_pause_leaves_a_lost_write_undone() -> None:
+    """The store still holds what it held before the raise, which nobody's hand did; and nobody raises it now."""
+    paused, _ = command(replace(STAGE, in_store=0.05), "pause", in_store=0.05, params=PARAMS, now=NOW)
+    assert tick(paused, seen(0.05), PARAMS, NOW) == (paused, [])
+    going, _ = command(paused, "resume", in_store=0.05, params=PARAMS, now=NOW)
+    assert (going.stage, going.share, going.in_store) == (1, 0.05, 0.05)
+
+
 def test_operator_rolls_back_and_restarts() -> None:
     """Rolled back is for good, until a person restarts, under a new id and with a new baseline."""
     back, actions = command(STAGE, "roll_back", in_store=0.1, params=PARAMS, now=NOW)

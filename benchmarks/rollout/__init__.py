@@ -1,0 +1,3 @@
+"""`make bench-rollout`: what the rollout promises, simulated."""
+
+from __future__ import annotations

@@ -4,7 +4,7 @@ AppError                      what a caller is told: status, code, message
 ├── InvalidRequest       422  the body does not fit the contract (fields in `errors`)
 ├── BadRequest           400  the body is not JSON
 ├── Unauthorized         401  no identity, or one that does not hold
-│   └── UserRemoved           a token that holds, of a user who is gone
+│   └── UserRemoved      401  a token that holds, of a user who is gone
 ├── Forbidden            403  known, but may not
 ├── NotFound             404
 ├── MethodNotAllowed     405

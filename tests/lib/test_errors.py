@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 
 from lib import errors
-from lib.errors import AppError, DataFailed, FieldError, ProviderError, RenderFailed, ServiceFailed
+from lib.errors import AppError, DataFailed, FieldError, ProviderError, RenderFailed, ServiceFailed, UserRemoved
 from lib.http.problem import problem
 
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
@@ -77,7 +77,7 @@ def test_render_failed() -> None:
     assert b"/home" not in bytes(told.body)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in APP_ERRORS if kind not in {DataFailed, RenderFailed}])
+@pytest.mark.parametrize("kind", [kind for kind in APP_ERRORS if kind not in {DataFailed, RenderFailed, UserRemoved}])
 def test_app_errors_can_be_told(kind: type[AppError]) -> None:
     """Every error becomes a problem with its status and code, unless it was given another code."""
     assert problem(kind("No."), "id").status_code == kind.status

@@ -8,14 +8,11 @@ so that no content makes it open another file or an address. A run ends with its
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import importlib.util
 import os
-import resource
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +21,10 @@ from lib.errors import RenderFailed
 VENDORED = Path(__file__).parents[2] / "vendor" / "ffmpeg"
 """Where scripts/vendor_ffmpeg puts it for the one function on Vercel that carries it."""
 FONTS = Path(__file__).with_name("fonts")
+LAUNCHER = Path(__file__).with_name("launch.py")
 LOG_BYTES = 16_384
-PR_SET_PDEATHSIG = 1
+NOT_STARTED = 127
+"""How the launcher ends where there is no such program."""
 MAX_PIXELS = 50_000_000
 """A picture of more would take more memory than a run may have."""
 PICTURES = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe"}
@@ -59,7 +58,10 @@ class Ffmpeg:
         remove: write to a temporary name first.
         """
         threads = str(self.threads)
+        if not os.access(self.path, os.X_OK):
+            raise step.failed("ffmpeg is missing or cannot be started", "ffmpeg_missing")
         command = [
+            *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), str(self.memory_bytes)),
             *(str(self.path), "-nostdin", "-hide_banner", "-nostats", "-y"),
             *("-filter_threads", threads, "-filter_complex_threads", threads),
             *arguments,
@@ -72,7 +74,6 @@ class Ffmpeg:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                preexec_fn=_bounded(self.memory_bytes, os.getpid()),
             )
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.EACCES, errno.ENOEXEC}:
@@ -146,21 +147,6 @@ def _head(path: Path, step: Step) -> bytes:
         raise step.failed("A file that was to be read is not there", "unreadable") from error
 
 
-def _bounded(memory_bytes: int, parent: int) -> Callable[[], None]:
-    """What the child does before it becomes ffmpeg: ask to die with its parent, and limit its memory."""
-    prctl = ctypes.PyDLL(None).prctl if sys.platform == "linux" else None
-
-    def bound() -> None:
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before it could be asked about
-                os._exit(1)
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-    return bound
-
-
 async def _tail(process: asyncio.subprocess.Process) -> str:
     """The end of what it logs, however much that is."""
     if process.stderr is None:
@@ -175,6 +161,8 @@ def _failure(code: int, log: str, step: Step) -> RenderFailed:
     """Ffmpeg ends with the low byte of a negative errno; a signal is told as a negative code."""
     if code < 0:
         return step.failed("ffmpeg was killed", "killed", log)
+    if code == NOT_STARTED:
+        return step.failed("ffmpeg is missing or cannot be started", "ffmpeg_missing", log)
     reason = reason_of(256 - code)
     messages = {"disk_full": "The disk is full", "out_of_memory": "ffmpeg ran out of memory"}
     return step.failed(messages.get(reason, "ffmpeg failed"), reason, log)

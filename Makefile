@@ -74,5 +74,5 @@ bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 mi
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)
 
 .PHONY: bench-rollout
-bench-rollout: install-dev ## Simulate what the rollout promises (20 min; WRITE=1 renews docs/rollout-benchmark.md)
+bench-rollout: install-dev ## Simulate what the rollout promises (half an hour; WRITE=1 renews docs/rollout-benchmark.md)
 	@$(PY) -m benchmarks.rollout $(if $(WRITE),--write) $(ONLY)

@@ -109,5 +109,5 @@ bench-vsl: install-dev ## Composing a video beside encoding its frames alone and
 	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write)
 
 .PHONY: bench-rollout
-bench-rollout: install-dev ## Simulate what the rollout promises (20 min; WRITE=1 renews docs/rollout-benchmark.md)
+bench-rollout: install-dev ## Simulate what the rollout promises (half an hour; WRITE=1 renews docs/rollout-benchmark.md)
 	@$(PY) -m benchmarks.rollout $(if $(WRITE),--write) $(ONLY)

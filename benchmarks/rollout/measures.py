@@ -169,18 +169,18 @@ def detection(runs: int = 1000) -> Section:
         "Harm from the beginning",
         f"{runs:,} staged rollouts each, from 1 % on, of candidates that are worse from the start. One request per"
         " user, so rates are per user; 1 % errors, lognormal times with a spread of 0.5, cost 0.6. Looked at after"
-        " every 2 more treated users; after each one in the outage.",
+        " every 2 to 20 more treated users, the more the longer it takes; after each one in the outage.",
         ["treated users until rolled back", "found in %", "p50", "p80", "p95", "of them failed, p50"],
     )
     cases: dict[str, tuple[Candidate, int]] = {
-        "errors 1 → 2 %": (Candidate(errors=odds(0.01, 0.02)), 2),
-        "errors 1 → 3 %": (Candidate(errors=odds(0.01, 0.03)), 2),
+        "errors 1 → 2 %": (Candidate(errors=odds(0.01, 0.02)), 20),
+        "errors 1 → 3 %": (Candidate(errors=odds(0.01, 0.03)), 5),
         "errors 1 → 10 %": (Candidate(errors=odds(0.01, 0.1)), 2),
         "total outage": (Candidate(errors=1e12), 1),
         "first token +30 %": (Candidate(ttft=1.3), 2),
         "first token and total +30 %": (Candidate(ttft=1.3, latency=1.3), 2),
-        "first token +15 %": (Candidate(ttft=1.15), 2),
-        "cost +20 %": (Candidate(cost=1.2), 2),
+        "first token +15 %": (Candidate(ttft=1.15), 5),
+        "cost +20 %": (Candidate(cost=1.2), 5),
         "cost +50 %": (Candidate(cost=1.5), 2),
     }
     rows: dict[str, list[Any]] = {}

@@ -253,9 +253,9 @@ def test_bootstrap_holds_the_difference_of_quantiles() -> None:
 
 @pytest.mark.slow
 def test_bootstrap_covers_as_often_as_it_says() -> None:
-    """Of 2,000 seeded experiments with several requests per user, 93.5 to 96.5 %: it is exact for many users alone."""
-    covered = bootstrapped(RUNS, 250)
-    assert all(0.935 <= times / RUNS <= 0.965 for times in covered.values()), covered
+    """Of 200 seeded experiments with several requests per user, 91 to 99 %: 95 % and three deviations of chance."""
+    covered = bootstrapped(200, 250)
+    assert all(0.91 <= times / 200 <= 0.99 for times in covered.values()), covered
 
 
 def test_bootstrap_follows_its_seed() -> None:

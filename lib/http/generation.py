@@ -225,12 +225,15 @@ class Generation:
         yield writer.start(self._message_id, without_none(self._served_by())) + writer.write(first)
         yield self._files(writer, text, first)
         try:
-            async for deltas in self._deltas_and_news(text):
-                turn = b"" if self._answer.serving is serving else writer.another()
-                serving = self._answer.serving
-                yield turn + writer.write(deltas) + self._files(writer, text, deltas)
-            async for more in self._spoken(writer, text):
-                yield more
+            # Closed here, or the loop would close them some time after the request.
+            async with aclosing(self._deltas_and_news(text)) as batches:
+                async for deltas in batches:
+                    turn = b"" if self._answer.serving is serving else writer.another()
+                    serving = self._answer.serving
+                    yield turn + writer.write(deltas) + self._files(writer, text, deltas)
+            async with aclosing(self._spoken(writer, text)) as spoken:
+                async for more in spoken:
+                    yield more
         except AppError as error:
             yield Last(writer.fail(error.message, without_none({**self._summary(), "error_code": error.code})))
             return

@@ -93,7 +93,7 @@ def start(python: Path) -> Iterator[Start]:
 def test_every_function_answers(start: Start, file: str) -> None:
     """Without a single variable set, a function starts and answers JSON that can be traced."""
     answer = httpx.get(f"{start(file, {}).url}/{file.removesuffix('.py')}", timeout=TIMEOUT_S)
-    assert answer.status_code in {200, 401, 405}
+    assert answer.status_code in {200, 401, 405} or answer.json()["code"] == "not_configured"
     assert isinstance(answer.json(), dict)
     assert answer.headers["x-request-id"]
 

@@ -4,7 +4,7 @@ AppError                      what a caller is told: status, code, message
 ├── InvalidRequest       422  the body does not fit the contract (fields in `errors`)
 ├── BadRequest           400  the body is not JSON
 ├── Unauthorized         401  no identity, or one that does not hold
-│   └── UserRemoved           a token that holds, of a user who is gone
+│   └── UserRemoved      401  a token that holds, of a user who is gone
 ├── Forbidden            403  known, but may not
 ├── NotFound             404
 ├── MethodNotAllowed     405
@@ -96,9 +96,6 @@ class UserRemoved(Unauthorized):
     """The token still holds, but its user was removed."""
 
     code = "user_removed"
-
-    def __init__(self) -> None:
-        super().__init__("The user of this token was removed.", headers={"www-authenticate": "Bearer"})
 
 
 class Forbidden(AppError):

@@ -98,9 +98,6 @@ class UserRemoved(Unauthorized):
 
     code = "user_removed"
 
-    def __init__(self) -> None:
-        super().__init__("The user of this token was removed.", headers={"www-authenticate": "Bearer"})
-
 
 class Forbidden(AppError):
     """The caller is known but may not do this."""

@@ -310,7 +310,7 @@ def _granted(answer: Any, hold: Hold) -> Standing:
     try:
         if answer.get("reason") == UserRemoved.code:
             hold.there = False
-            raise UserRemoved
+            raise UserRemoved("The user of this token was removed.", headers={"www-authenticate": "Bearer"})
         requests = answer["requests"]
         standing = Standing(requests["limit"], requests["remaining"], requests["reset_s"])
         allowed: object = answer["allowed"]

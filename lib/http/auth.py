@@ -217,7 +217,7 @@ class Auth:
 
     def _user(self, identity: Identity, session: Session, set_cookie: str | None = None) -> Caller:
         if identity.id in self._removed:
-            raise UserRemoved
+            raise UserRemoved("The user of this token was removed.", headers={"www-authenticate": "Bearer"})
         if identity.is_anonymous and not self._guests:
             raise _unauthorized("Guests are not welcome here: sign in.")
         kind = "guest" if identity.is_anonymous else "user"

@@ -225,13 +225,14 @@ class Generation:
         yield writer.start(self._message_id, without_none(self._served_by())) + writer.write(first)
         yield self._files(writer, text, first)
         try:
+            # Closed here, or the loop would close them some time after the request.
             async with aclosing(self._deltas_and_news(text)) as batches:
                 async for deltas in batches:
                     turn = b"" if self._answer.serving is serving else writer.another()
                     serving = self._answer.serving
                     yield turn + writer.write(deltas) + self._files(writer, text, deltas)
-            async with aclosing(self._spoken(writer, text)) as files:
-                async for more in files:
+            async with aclosing(self._spoken(writer, text)) as spoken:
+                async for more in spoken:
                     yield more
         except AppError as error:
             yield Last(writer.fail(error.message, without_none({**self._summary(), "error_code": error.code})))

@@ -309,7 +309,10 @@ async def _too_large(request: Request, _error: Exception) -> Response:
 async def _database_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, psycopg.Error)  # noqa: S101 - registered for it alone
     state, diagnosis = error.sqlstate, error.diag
-    if state is None:
+    if state is None and isinstance(error, psycopg.DataError):
+        # Refused before it was sent; Postgres would have said this.
+        refused = RestError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
+    elif state is None:
         refused = RestError(503, "PGRST001", "Database client error. Retrying the connection.")
     else:
         text = diagnosis.message_primary or state

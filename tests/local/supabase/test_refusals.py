@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.local.supabase.conftest import Project
@@ -249,6 +249,7 @@ def attack(name: str, left: int) -> list[tuple[str, str, Any]]:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(name="\0")
 @given(name=ATTACKS)
 def test_no_text_is_taken_for_sql(project: Project, left: int, name: str) -> None:
     """Wherever a caller's text stands, it is a name, a value or an error: all rows are there as before."""

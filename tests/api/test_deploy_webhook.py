@@ -372,8 +372,10 @@ def test_who_took_it_died(
     assert (rows(supabase), deliveries(supabase)) == ([], [("evt_1", None)])
     assert run_cron(url)["tasks"]["deliveries"]["report"] == 0
     later(supabase, 61)
-    assert run_cron(url)["tasks"]["deliveries"]["report"] == 1
-    assert (github.open, deliveries(supabase)) == ([1], [("evt_1", "opened")])
+    # The cron, or what the instance does after its answers, whichever comes first.
+    run_cron(url)
+    eventually(lambda: deliveries(supabase) == [("evt_1", "opened")])
+    assert github.open == [1]
 
 
 def test_traffic_does_what_the_daily_cron_would(

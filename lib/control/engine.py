@@ -39,6 +39,8 @@ class Verdict:
     passed: bool
     rule: str
     version: int | None
+    share: float | None
+    """Of those whom the rule is about, how many it lets pass, from 0 to 1; None where no rule decided."""
 
 
 class Engine:
@@ -106,7 +108,9 @@ class Engine:
         found = self._statsig.get_feature_gate(user, name, self._gate_options)
         if not _is_known(found.details.reason):
             return None
-        return Verdict(found.value, found.rule_id, found.details.version)
+        percent = self._rule(self._all_gates[name], found.rule_id).get("passPercentage")
+        share = percent / 100 if isinstance(percent, int | float) else None
+        return Verdict(found.value, found.rule_id, found.details.version, share)
 
     def unreadable(self, config: str, gates: tuple[str, ...]) -> list[str]:
         """Which of these are in the specs, but in a form that this engine does not know."""
@@ -135,8 +139,12 @@ class Engine:
 
     def _returns(self, name: str, rule_id: str) -> object:
         """What this rule of a dynamic config gives those who pass it."""
-        rules = cast("list[Json]", self._configs[name].get("rules") or [])
-        return next((rule.get("returnValue") for rule in rules if rule.get("id") == rule_id), None)
+        return self._rule(self._configs[name], rule_id).get("returnValue")
+
+    @staticmethod
+    def _rule(spec: Json, rule_id: str) -> Json:
+        rules = cast("list[Json]", spec.get("rules") or [])
+        return next((rule for rule in rules if rule.get("id") == rule_id), {})
 
 
 def _is_known(reason: str) -> bool:

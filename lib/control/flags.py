@@ -35,20 +35,24 @@ class Flags:
         on: Collection[str] = (),
         assignable: Collection[str] = (),
         tier: str = "development",
+        trusted_s: float = float("inf"),
     ) -> None:
         """`provider_setting` is a provider's name or `provider/model`; None leaves the choice to the catalogue.
 
         The first of `sources` that has specs counts. `on` names the providers that could be called, `assignable` those
-        of them that a flag may name.
+        of them that a flag may name. Specs older than `trusted_s` let nobody into a gate that is only partly open: it may
+        have been closed meanwhile.
         """
         provider, _, model = (provider_setting or "").partition("/")
         self._default = ProviderFlag(arm=provider or None, provider=provider or None, model=model or None)
         self._sources = sources
         self._assignable = assignable
+        self._trusted_s = trusted_s
         self._tier = tier
         self._kills = {name: f"{KILL}{name}" for name in on}
         self._specs: Specs | None = None
         self._engine: Engine | None = None
+        self._source: Source | None = None
         self._making = asyncio.Lock()
         self._trouble: tuple[str, str] | None = None
         self._warned: set[str] = set()
@@ -90,6 +94,7 @@ class Flags:
         for source in self._sources:
             specs = await source.specs()
             if specs is not None:
+                self._source = source
                 if specs is not self._specs:
                     async with self._making:
                         await self._follow(specs, source.part)
@@ -132,16 +137,23 @@ class Flags:
         if (flag.arm or flag.provider) != GATED_ARM or flag.provider is None or flag.provider in killed:
             return flag
         verdict = engine.gate(user, GATE)
-        if verdict is None:
+        if verdict is None or (verdict.share not in {0, 1} and self._outdated):
             return flag
         exposure = Exposure("gate", GATE, verdict.rule, verdict.passed, verdict.version)
         gated = replace(
             flag,
             gate=GATE,
             gate_arm=TREATMENT if verdict.passed else CONTROL,
+            gate_share=verdict.share,
             exposures=(*flag.exposures, exposure),
         )
         return _with_candidate(gated, found.value) if verdict.passed else gated
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the specs may have changed longer ago than they are trusted: after a freeze, or cut off from them."""
+        age_s = None if self._source is None else self._source.age_s
+        return age_s is None or age_s > self._trusted_s
 
     def _assigned(self, found: Value, default: ProviderFlag) -> ProviderFlag:
         exposure = Exposure("config", EXPERIMENT, found.rule, found.passed, found.version)

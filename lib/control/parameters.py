@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 import orjson
 
 from lib.control.edge_config import Items, item_of
-from lib.control.ranges import Delay, Names, Number, Range, Refused, Switch, Text, Whole
+from lib.control.ranges import Delay, Names, Number, Range, Refused, Rising, Switch, Text, Whole
 
 if TYPE_CHECKING:
     from lib.control.hypertune import InitData
@@ -143,6 +143,42 @@ class Parameters:
         None,
         Number(0, 100_000),
         "What a caller may spend in a day, in US dollars, where the table `limits` allows more; unset: what that says.",
+    )
+
+    rollout_stages: tuple[float, ...] = _parameter(
+        (1.0, 5.0, 10.0, 25.0, 50.0, 100.0),
+        Rising(Number(0, 100, above=True), 100),
+        "The shares of callers, in percent, that a rollout goes through. A rollout keeps what held when it began.",
+    )
+    rollout_dwell_s: int = _parameter(
+        600, Whole(1, 604_800), "How long a rollout stays in a stage at least, in seconds."
+    )
+    rollout_fewest_users: int = _parameter(
+        100, Whole(1, 1_000_000), "How many users have to be treated in a stage before a rollout leaves it."
+    )
+    rollout_most_users: int = _parameter(
+        6_000,
+        Whole(1, 10_000_000),
+        "With how many treated users a rollout leaves a stage though harm is not ruled out, if nothing looks suspicious.",
+    )
+    rollout_baseline_requests: int = _parameter(
+        500, Whole(50, 5_000), "Over how many requests of the control a rollout freezes what counts as slow and dear."
+    )
+    rollout_latency_ratio: float = _parameter(
+        1.0, Number(1, 10), "How many times as slow as the control a rollout's candidate may be."
+    )
+    rollout_cost_ratio: float | None = _parameter(
+        None,
+        Number(1, 100),
+        "How many times as dear as the control a rollout's candidate may be; unset: as its prices say.",
+    )
+    rollout_hourly_cap_usd: float | None = _parameter(
+        None,
+        Number(0, 100_000),
+        "What a rollout's candidate may cost in an hour before it is put on hold; unset: no cap.",
+    )
+    rollout_tick_s: int = _parameter(
+        50, Whole(1, 50), "How often a rollout is looked at beside the traffic, in seconds, by all instances together."
     )
 
     @property

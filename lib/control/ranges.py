@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol, TypeVar, cast
 
 Read_co = TypeVar("Read_co", covariant=True)
@@ -111,6 +112,28 @@ class Names:
         if len(set(names)) < len(names):
             raise Refused
         return names
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A list of numbers, each above the one before, of which the last is `last`."""
+
+    item: Number
+    last: float
+
+    @property
+    def words(self) -> str:
+        """See Range."""
+        return f"list of rising numbers, each a {self.item.words}, the last one {self.last:g}"
+
+    def read(self, value: object) -> tuple[float, ...]:
+        """See Range."""
+        if not isinstance(value, list) or not 0 < len(cast("list[object]", value)) <= MAX_NAMES:
+            raise Refused
+        numbers = tuple(self.item.read(item) for item in cast("list[object]", value))
+        if any(one >= other for one, other in pairwise(numbers)) or numbers[-1] != self.last:
+            raise Refused
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,11 @@ class Source(Protocol):
         """Why they can't be read now; the last good ones may hold all the same."""
         ...
 
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the specs were last known to be current; None where they never were."""
+        ...
+
     async def specs(self) -> Specs | None:
         """The specs to answer a request by, None where there are none; the same object until they change."""
         ...
@@ -56,6 +61,7 @@ class EdgeConfigItem:
     def __init__(self, edge_config: EdgeConfig, key: str | None) -> None:
         """`key` is the item's, as far as it is known."""
         self.error: str | None = None
+        self.age_s: float | None = None
         self._edge_config = edge_config
         self._key = key
         self._items: Items | None = None
@@ -64,7 +70,7 @@ class EdgeConfigItem:
     async def specs(self) -> Specs | None:
         """See Source. The version is the store's: it changes with any item."""
         snapshot = await self._edge_config.snapshot()
-        self.error = snapshot.error
+        self.error, self.age_s = snapshot.error, snapshot.age_s
         if snapshot.items is not self._items:
             item = item_of(snapshot.items, MARK, self._key)
             self._specs = None if item is None else Specs(item, snapshot.version or "")
@@ -92,6 +98,11 @@ class StatsigNetwork:
     def error(self) -> str | None:
         """See Source."""
         return self._kept.error
+
+    @property
+    def age_s(self) -> float | None:
+        """See Source."""
+        return self._kept.age_s
 
     async def specs(self) -> Specs | None:
         """See Source. The version is the time of the last edit."""

@@ -50,6 +50,8 @@ class ProviderFlag:
     reasoning_effort: str | None = None
     gate: str | None = None
     gate_arm: str | None = None
+    gate_share: float | None = None
+    """How many callers the gate let in when this one was assigned, from 0 to 1."""
     killed: frozenset[str] = frozenset()
     """Providers that must not be asked, whoever wants them."""
     config_version: str | None = None

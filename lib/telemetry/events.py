@@ -50,7 +50,7 @@ class InferenceEvent:
     Number 0 is a request for which nobody was called, since all rested. `units` and `unit` are what pictures and speech
     are billed by. `cache_saved_micro_usd`: how much more the
     input would have cost, had the provider not had the beginning of it in its cache.
-    Every column of a later store has its field from the first line on: gate and rollout stay null until there is one.
+    `rollout_id` is filled in by the store, which knows the gate's rollout.
     """
 
     event: str
@@ -246,7 +246,7 @@ class Recorder:
             gate=subject.flag.gate,
             gate_arm=subject.flag.gate_arm,
             rollout_id=None,
-            rollout_share=None,
+            rollout_share=subject.flag.gate_share,
             config_version=subject.flag.config_version,
             cold_start=cold_start,
             region=self._region,

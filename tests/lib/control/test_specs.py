@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.control.engine import Engine
-from lib.control.specs import Unreadable, to_v2
+from lib.control.rollout import STAGES
+from lib.control.specs import Unreadable, share_of, to_v2, with_share
 from lib.errors import ServiceFailed
 from tests.conftest import ROOT
 
@@ -150,3 +151,114 @@ def test_nothing_in_it() -> None:
     engine = Engine({"feature_gates": [], "dynamic_configs": [], "layer_configs": []}, "v", tier="production")
     user = engine.user("user-1")
     assert (engine.config(user, EXPERIMENT), engine.gate(user, GATE), engine.gates) == (None, None, frozenset())
+
+
+PUBLIC: dict[str, Any] = {"type": "public", "targetValue": None, "operator": None, "field": None}
+
+
+def rule(name: str, percentage: object = 10, **more: object) -> dict[str, Any]:
+    """A rule of a gate."""
+    return {"name": name, "passPercentage": percentage, "returnValue": True, "conditions": [PUBLIC], **more}
+
+
+def gate_of(*rules: object, **more: object) -> dict[str, Any]:
+    """A document of one gate with these rules."""
+    return {"feature_gates": [{"name": "gate", "salt": "s", "enabled": True, "rules": list(rules), **more}]}
+
+
+@pytest.mark.parametrize("document", [V1, V2], ids=["v1", "v2"])
+def test_share_in_either_layout(document: dict[str, Any]) -> None:
+    """The gate's share is read and changed in both layouts; the percentage is all that changes."""
+    before = copy.deepcopy(document)
+    assert (share_of(document, GATE), share_of(document, "unknown")) == (0.1, None)
+    changed = with_share(document, GATE, 0.25)
+    assert (share_of(changed, GATE), document) == (0.25, before)
+    was, now = json.dumps(before, sort_keys=True), json.dumps(changed, sort_keys=True)
+    assert now != was == now.replace('"passPercentage": 25', '"passPercentage": 10')
+
+
+@pytest.mark.parametrize(
+    ("rules", "share"),
+    [
+        ([rule("everyone", 5)], 0.05),
+        ([rule("internal", 100), rule("rollout", 5)], 0.05),
+        ([rule("7w9", 100, groupName="internal"), rule("38t", 5, groupName="rollout")], 0.05),
+        ([rule("internal", 100, baseID="7w9"), rule("ours", 5, baseID="rollout")], 0.05),
+        ([rule("internal", returnValue=False), rule("everyone", 5)], 0.05),
+        ([rule("no percentage", None), rule("everyone", 0.25)], 0.0025),
+        ([rule("a"), rule("b")], "rule_ambiguous"),
+        ([rule("rollout"), rule("rollout")], "rule_ambiguous"),
+        ([rule("internal", returnValue=False)], "rule_missing"),
+        (
+            [rule("rollout", percentage=True), rule("rollout", "10"), rule("rollout", 101), rule("rollout", -1), 7],
+            "rule_missing",
+        ),
+        ([], "rule_missing"),
+    ],
+)
+def test_rollout_rule(rules: list[object], share: float | str) -> None:
+    """The rule called rollout, else the only one that lets callers in; several candidates are none."""
+    document = gate_of(*rules)
+    if isinstance(share, float):
+        assert share_of(document, "gate") == share
+        return
+    for work in (lambda: share_of(document, "gate"), lambda: with_share(document, "gate", 0)):
+        with pytest.raises(ServiceFailed, match=rf"^{share}$"):
+            work()
+
+
+@pytest.mark.parametrize(
+    ("share", "written"), [(0, "0"), (0.07, "7"), (0.29, "29"), (1, "100"), (0.0025, "0.25"), (0.005, "0.5")]
+)
+def test_percentage_as_it_is_written(share: float, written: str) -> None:
+    """No rounding error of binary fractions reaches the document."""
+    changed: Any = with_share(gate_of(rule("rollout")), "gate", share)
+    assert json.dumps(changed["feature_gates"][0]["rules"][0]["passPercentage"]) == written
+
+
+@pytest.mark.parametrize("share", [1 / 3, 0.00001, -0.01, 1.01, float("nan"), float("inf")])
+def test_share_that_cannot_be_kept(share: float) -> None:
+    """A share that the store would keep as another one is refused before it is written."""
+    with pytest.raises(ServiceFailed, match=r"^share_unfit$"):
+        with_share(gate_of(rule("rollout")), "gate", share)
+
+
+def test_disabled_gate() -> None:
+    """A disabled gate lets nobody in, whatever its rule says; it can be set to 0, but not raised."""
+    document = gate_of(rule("rollout", 50), enabled=False)
+    assert share_of(document, "gate") == 0
+    assert share_of(with_share(document, "gate", 0), "gate") == 0
+    with pytest.raises(ServiceFailed, match=r"^gate_disabled$"):
+        with_share(document, "gate", 0.01)
+
+
+@pytest.mark.parametrize(
+    "document", [{"feature_gates": "no"}, {"feature_gates": [7]}, {"feature_gates": {"gate": [7]}}]
+)
+def test_share_of_nonsense(document: dict[str, Any]) -> None:
+    """What is in neither layout is named so."""
+    with pytest.raises(ServiceFailed, match=r"^specs_unreadable$"):
+        share_of(document, "gate")
+
+
+def test_share_of_a_gate_that_is_not_there() -> None:
+    """No gate can be written that isn't there."""
+    with pytest.raises(ServiceFailed, match=r"^gate_missing$"):
+        with_share(V1, "unknown", 0)
+
+
+@pytest.mark.parametrize("document", [V1, V2], ids=["v1", "v2"])
+def test_raising_never_takes_anybody_out(document: dict[str, Any]) -> None:
+    """From 1 to 100 %, each share lets in all whom the one before let in, and about as many as it says."""
+    inside: set[str] = set()
+    for share in STAGES:
+        document = with_share(document, GATE, share)
+        engine = Engine(document, str(share), tier="development")
+        passed: set[str] = set()
+        for number in range(2000):
+            verdict = engine.gate(engine.user(f"user-{number}"), GATE)
+            passed |= {f"user-{number}"} if verdict is not None and verdict.passed else set()
+        assert inside <= passed
+        assert abs(len(passed) / 2000 - share) < 0.03
+        inside = passed
+    assert len(inside) == 2000

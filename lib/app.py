@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, cast
 
 from lib import settings as environment
 from lib.control.edge_config import EdgeConfig, Writer
-from lib.control.flags import Flags
+from lib.control.flag_stores import FlagStore
+from lib.control.flags import CANDIDATE_MODEL, GATED_ARM, Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
+from lib.control.shares import DatabaseStore, Overlaid
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
 from lib.cron import TASKS, Task
 from lib.data.accounts import Accounts
@@ -81,11 +83,13 @@ if TYPE_CHECKING:
     import httpx
 
     from lib.letters import Letters
+    from lib.rollouts import Rollouts
 
 _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_client", "elevenlabs")
 """At INFO they log every request, at DEBUG the whole prompt."""
 VOICES_S = 30.0
 LEFTOVERS_S = 60.0
+ROLLOUTS_S = 60.0
 PATIENT_S = 8.0
 """For the database where nobody waits for an answer, or where a delivery that is refused may not come again."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
@@ -193,10 +197,11 @@ class App:
         """Which provider a caller is assigned to."""
         return Flags(
             self.settings.provider_flag,
-            self._flag_sources(),
+            self._flag_sources,
             on=list(dict.fromkeys([*(row.name for row in self._on), *self.settings.painters, *self.settings.speakers])),
             assignable=[row.name for row in self.assignable],
             tier=self.settings.tier,
+            trusted_s=self.settings.freshness_s + 1,
         )
 
     @property
@@ -209,7 +214,43 @@ class App:
     def _on(self) -> Sequence[Row]:
         return [row for name, row in self._rows.items() if name in self.settings.vendors]
 
+    @cached_property
     def _flag_sources(self) -> Sequence[Source]:
+        """Where specs come from. Where no vendor keeps the gates' shares for us, the database's are laid over them."""
+        if self.database is None or not isinstance(self.flag_store, DatabaseStore):
+            return self._spec_sources
+        database, freshness_s = self.database, self.settings.freshness_s
+        return [Overlaid(source, database, freshness_s=freshness_s) for source in self._spec_sources]
+
+    @cached_property
+    def flag_store(self) -> FlagStore | None:
+        """Who keeps the gates' shares; None where nobody can be told to change them."""
+        return None if self.database is None else DatabaseStore(self._spec_sources, self.database)
+
+    @cached_property
+    def rollouts(self) -> Rollouts | None:
+        """Rollouts that drive themselves; None without a database that counts, or flags."""
+        if self.supabase is None or self.flag_store is None or not self._spec_sources:
+            return None
+        from lib.rollouts import Rollouts  # noqa: PLC0415 - after an answer is soon enough
+
+        rpc = partial(self.supabase.rpc, timeout_s=PATIENT_S)
+        return Rollouts(rpc, self.flag_store, self._own_parameters, self.incidents, self._price_ratio)
+
+    async def _own_parameters(self) -> Parameters:
+        """Those of no caller."""
+        return await self.parameters_of("rollout", {"kind": "key", "role": "operator"})
+
+    async def _price_ratio(self) -> float:
+        """How much dearer the rollout's candidate is than what it replaces, for a short question and its answer."""
+        row = self._rows[GATED_ARM]
+        usage = Usage(1000, 500)
+        prices = [await self.costs.usd(GATED_ARM, model, usage) for model in (CANDIDATE_MODEL, row.models[0].id)]
+        candidate, control = prices
+        return float(candidate / control) if candidate and control else 1.0
+
+    @cached_property
+    def _spec_sources(self) -> Sequence[Source]:
         settings = self.settings
         sources: list[Source] = []
         if settings.stores:
@@ -338,6 +379,8 @@ class App:
             tasks.append(Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
         if (assets := self.assets) is not None:
             tasks.append(Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()))
+        if (rollouts := self.rollouts) is not None:
+            tasks.append(Task("rollouts", ROLLOUTS_S, lambda _rpc, _box_s: rollouts.run()))
         if self.watch is not None:
             tasks += self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush)
         return tasks
@@ -444,6 +487,8 @@ class App:
         await self.recorder.deliver(request_id)
         await self.rollups.keep_up()
         await self.flags.renew()
+        if self.rollouts is not None:
+            await self.rollouts.keep_up()
         if self.watch is not None:
             await self.watch.after_answer()
 

@@ -1,7 +1,7 @@
 """Drives rollouts: reads what was counted, lets the machine decide (lib/control/rollout.py), carries it out in order.
 
-Between two ticks nothing is remembered here. Any instance may tick at any time, by cron or by traffic: the row's version
-decides whose step counts, and a step that was cut off is taken up by the next tick, whoever does it.
+Between two ticks nothing is remembered here. Any instance may tick at any time, by cron or by traffic: the row's
+version decides whose step counts, and a step that was cut off is taken up by the next tick, whoever does it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lib.control import forecast
 from lib.control.anytime import RANKS, RankSplit, Split
 from lib.control.flag_stores import FlagStore
 from lib.control.flags import EXPERIMENT, GATE, GATED_ARM
-from lib.control.guardrails import BUDGETS, GUARDRAILS, TIMINGS, Allowances, Baseline, Counters, Frozen, assess
+from lib.control.guardrails import GUARDRAILS, TIMINGS, Allowances, Baseline, Counters, Frozen, assess
 from lib.control.parameters import Parameters
 from lib.control.rollout import (
     Action,
@@ -36,8 +36,6 @@ from lib.errors import Conflict, DataFailed, ServiceFailed, Unavailable
 from lib.ids import uuid7
 from lib.incidents.incidents import Failure, Incidents
 
-TICK_S = 50
-"""Traffic ticks no more often, of all instances together: from the evidence to the write is a minute at most."""
 ROUNDS = 8
 """Steps that one tick may take one after the other; each is final by itself, so that the next tick may go on."""
 LOOK_TIMEOUT_S = 5.0
@@ -64,28 +62,32 @@ class Rollouts:
         store: FlagStore,
         parameters: Callable[[], Awaitable[Parameters]],
         incidents: Incidents | None,
+        price_ratio: Callable[[], Awaitable[float]],
         *,
-        tick_s: int = TICK_S,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`parameters` are those of now: a rollout takes over its own when it begins."""
+        """`parameters` are those of now: a rollout takes over its own when it begins.
+
+        `price_ratio` is what the candidate may cost where they name no `rollout_cost_ratio`.
+        """
         self.store = store
         self._rpc = rpc
         self._parameters = parameters
         self._incidents = incidents
-        self._tick_s = tick_s
+        self._price_ratio = price_ratio
         self._now = now
         self._clock = clock
         self._next_at = float("-inf")
 
     async def keep_up(self) -> None:
-        """After an answer: tick what is due, at most once per `tick_s` over all instances. Never raises."""
+        """After an answer: tick what is due, once per `rollout_tick_s` over all instances. Never raises."""
         if self._clock() < self._next_at:
             return
-        self._next_at = self._clock() + self._tick_s
+        every_s = (await self._parameters()).rollout_tick_s
+        self._next_at = self._clock() + every_s
         try:
-            for gate in await self._rpc("due_rollouts", {"p_every_s": self._tick_s}):
+            for gate in await self._rpc("due_rollouts", {"p_every_s": every_s}):
                 await self.tick(gate)
         except DataFailed as error:
             log.info("rollouts wait: %s", error.reason)
@@ -97,7 +99,7 @@ class Rollouts:
         return ticked
 
     async def tick(self, gate: str) -> State:
-        """Look, decide, carry out, and look again until nothing is left to do or something failed. Raises DataFailed."""
+        """Look, decide, carry out, and look again until nothing is left or something failed. Raises DataFailed."""
         look = await self._look(gate)
         for _ in range(ROUNDS):
             _, actions = tick(look.state, look.evidence, look.params, self._now())
@@ -112,7 +114,7 @@ class Rollouts:
         look = await self._look(gate)
         params = look.params
         if name in {"start", "restart"}:
-            params = params_of(await self._parameters())
+            params = await self._params()
             look = replace(look, params=params)
         _, actions = command(
             look.state,
@@ -137,7 +139,7 @@ class Rollouts:
                 f"There is too little traffic in the arm {GATED_ARM} yet to reckon with: 50 requests at least."
             )
         per_day = found["users"] / found["days"]
-        params = params_of(await self._parameters())
+        params = await self._params()
         return {"gate": gate, "users_per_day": per_day, **forecast.plan(_baseline(found["baseline"]), params, per_day)}
 
     async def status(self, gate: str) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class Rollouts:
         }
 
     async def _look(self, gate: str) -> Look:
-        usual = params_of(await self._parameters())
+        usual = await self._params()
         given = {
             "p_gate": gate,
             "p_baseline_requests": usual.baseline_requests,
@@ -200,6 +202,12 @@ class Rollouts:
             spent_usd=found["spent_microusd"] / 1e6,
         )
         return Look(state, params, evidence)
+
+    async def _params(self) -> Params:
+        """How a rollout goes that begins now."""
+        parameters = await self._parameters()
+        allowed = parameters.rollout_cost_ratio or await self._price_ratio()
+        return params_of(parameters, cost=allowed)
 
     async def _in_store(self, gate: str) -> float | None:
         try:
@@ -265,8 +273,8 @@ class Rollouts:
         )
 
 
-def params_of(parameters: Parameters) -> Params:
-    """How a rollout goes that begins with these runtime parameters."""
+def params_of(parameters: Parameters, *, cost: float) -> Params:
+    """How a rollout goes that begins with these runtime parameters, and may cost so many times as much."""
     return Params(
         stages=tuple(each / 100 for each in parameters.rollout_stages),
         dwell_s=parameters.rollout_dwell_s,
@@ -277,7 +285,7 @@ def params_of(parameters: Parameters) -> Params:
         allowances=Allowances(
             ttft=parameters.rollout_latency_ratio,
             latency=parameters.rollout_latency_ratio,
-            cost=parameters.rollout_cost_ratio,
+            cost=cost,
         ),
     )
 
@@ -316,10 +324,11 @@ def failure(action: Announce, look: Look, now: float) -> Failure:
             facts={"gate": gate},
             hint="Nothing is raised until the store can be read again; then the rollout goes on by itself.",
         )
-    lines = [
-        f"| {row['words']} | {row['e']:.3g} | {row['threshold']:.0f} | {_count(row['treated'])} | {_count(row['control'])} |"
+    rows = (
+        (row["words"], f"{row['e']:.3g}", f"{row['threshold']:.0f}", _count(row["treated"]), _count(row["control"]))
         for row in table(look.evidence, look.params)
-    ]
+    )
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
     header = (
         "| Test | e-value | Threshold | Users hit, candidate | Users hit, control |\n| --- | --- | --- | --- | --- |"
     )
@@ -344,7 +353,8 @@ def _state(row: Mapping[str, Any]) -> State:
 
 
 def _params(row: Mapping[str, Any]) -> Params:
-    return Params(**{**row, "stages": tuple(row["stages"]), "allowances": Allowances(**row["allowances"])})
+    given: dict[str, Any] = {**row, "stages": tuple(row["stages"]), "allowances": Allowances(**row["allowances"])}
+    return Params(**given)
 
 
 def _baseline(row: Mapping[str, Any]) -> Baseline:
@@ -357,7 +367,3 @@ def _frozen(row: Mapping[str, Any]) -> Frozen:
     if row["threshold"] is None:
         return Frozen(float("inf"), (float("inf"),) * FLAT_CUTS)
     return Frozen(row["threshold"], tuple(row["cuts"]))
-
-
-TESTS = tuple(BUDGETS)
-"""The tests' names, as readings have them."""

@@ -144,7 +144,8 @@ class Engine:
     @staticmethod
     def _rule(spec: Json, rule_id: str) -> Json:
         rules = cast("list[Json]", spec.get("rules") or [])
-        return next((rule for rule in rules if rule.get("id") == rule_id), {})
+        nothing: Json = {}
+        return next((rule for rule in rules if rule.get("id") == rule_id), nothing)
 
 
 def _is_known(reason: str) -> bool:

@@ -40,8 +40,8 @@ class Flags:
         """`provider_setting` is a provider's name or `provider/model`; None leaves the choice to the catalogue.
 
         The first of `sources` that has specs counts. `on` names the providers that could be called, `assignable` those
-        of them that a flag may name. Specs older than `trusted_s` let nobody into a gate that is only partly open: it may
-        have been closed meanwhile.
+        of them that a flag may name. Specs older than `trusted_s` let nobody into a gate that is only partly open: it
+        may have been closed meanwhile.
         """
         provider, _, model = (provider_setting or "").partition("/")
         self._default = ProviderFlag(arm=provider or None, provider=provider or None, model=model or None)

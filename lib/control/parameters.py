@@ -159,7 +159,7 @@ class Parameters:
     rollout_most_users: int = _parameter(
         6_000,
         Whole(1, 10_000_000),
-        "With how many treated users a rollout leaves a stage though harm is not ruled out, if nothing looks suspicious.",
+        "With how many treated users a rollout leaves a stage though harm is not ruled out, if nothing looks worse.",
     )
     rollout_baseline_requests: int = _parameter(
         500, Whole(50, 5_000), "Over how many requests of the control a rollout freezes what counts as slow and dear."

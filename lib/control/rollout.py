@@ -29,10 +29,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isclose
 from typing import Literal, TypeAlias
 
 from lib.control.guardrails import Allowances, Assessment, Baseline, Counters, assess
+from lib.control.specs import same_share
 from lib.errors import Conflict
 
 Status: TypeAlias = Literal["idle", "baseline", "stage", "hold", "paused", "rolled_back", "done"]
@@ -197,11 +197,6 @@ def said(status: Status) -> str:
     """A status in the middle of a sentence."""
     words: dict[Status, str] = {"idle": "not started", "rolled_back": "rolled back", "stage": "under way"}
     return words.get(status, "on hold" if status == "hold" else status)
-
-
-def same_share(one: float, other: float) -> bool:
-    """Whether two shares are one: stores keep percentages, some of them with two digits."""
-    return isclose(one, other, abs_tol=1e-6)
 
 
 def treated_in_stage(state: State, counters: Counters) -> int:

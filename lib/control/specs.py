@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from math import isclose
 from typing import TypeAlias, cast
 
 import orjson
@@ -82,6 +83,11 @@ def share_of(document: Mapping[str, object], gate: str) -> float | None:
     """
     spec = _gate(document, gate)
     return None if spec is None else share_in(spec)
+
+
+def same_share(one: float, other: float) -> bool:
+    """Whether two shares are one: stores keep percentages, some of them with two digits."""
+    return isclose(one, other, abs_tol=1e-6)
 
 
 def with_share(document: Mapping[str, object], gate: str, share: float) -> Json:

@@ -80,7 +80,7 @@ PANELS = MappingProxyType(
         "fallbacks": Panel(("from", "to", "kind", "cause", "calls", "rescued"), "panel_fallbacks"),
         "errors": Panel(("provider", "outcome", "code", "calls", "saved", "failed"), "panel_errors"),
         "arms": Panel(_ARM, "panel_arms"),
-        "rollout": Panel(("at", "rollout", "decision", "percent", "error_rate")),
+        "rollout": Panel(("at", "gate", "rollout_id", "decision", "percent", "reason")),
         "recent": Panel(_REQUEST, "panel_recent"),
         "jobs": Panel(("at", "job_id", "status", "step", "duration_ms", "cost_usd")),
         "savings": Panel(("provider", "input_tokens", "cached_tokens", "cached_share", "saving_usd"), "panel_savings"),

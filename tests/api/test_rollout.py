@@ -120,8 +120,9 @@ def test_fault_25_a_breach_goes_to_zero(app: App, supabase: Project, github: Git
     loop.run(run(), 120)
     assert kinds(history(supabase))[-1] == "rolled_back"
     (issue,) = github.issues
-    assert GATE in issue.title
-    assert "| errors |" in issue.body
+    assert "rolled back" in issue["title"]
+    assert GATE in issue["body"]
+    assert "| errors |" in issue["body"]
 
 
 def test_by_hand(app: App, config: Config, loop: LoopThread) -> None:

@@ -63,6 +63,13 @@ EXPECTED: dict[str, Rights] = {
     "public.vsl_steps": OWN | READ,
     "public.incidents": READ,
     "public.webhook_deliveries": READ,
+    "public.rollouts": READ,
+    "public.rollout_events": READ,
+    "public.rollout_readings": READ,
+    "public.flag_shares": READ,
+    "private.rollout_baseline": NOBODY,
+    "private.rollout_firsts": NOBODY,
+    "private.rollout_counts": NOBODY,
     "private.recoveries": NOBODY,
     "private.turns": NOBODY,
     "private.retention": NOBODY,
@@ -96,6 +103,8 @@ SERVER_ONLY_FUNCTIONS = {
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
     *("rollup_inference", "trim_telemetry", "record_feedback", "forget_feedback"),
     *("experiment_units", "experiments_since", "keep_experiment_result"),
+    *("look_at_rollout", "save_rollout", "keep_rollout_reading", "rollout_history", "rollout_traffic", "due_rollouts"),
+    *("trim_rollouts", "flag_shares", "set_flag_share"),
 }
 
 
@@ -208,6 +217,69 @@ ROWS: dict[str, tuple[str, MakeRow]] = {
     "public.audio_assets": (
         "asset_id",
         lambda user, number: {"asset_id": uuid5(user, f"asset {10 + number}"), "duration_ms": 1},
+    ),
+    "public.rollouts": (
+        "gate",
+        lambda user, number: {
+            "gate": f"{user} {number}",
+            "rollout_id": "r",
+            "status": "stage",
+            "stage": 0,
+            "share": 0.1,
+            "in_store": 0.1,
+            "since": NOW,
+            "version": 1,
+            "settled": False,
+            "announced": False,
+            "params": Jsonb({}),
+            "began_at": NOW,
+        },
+    ),
+    "public.rollout_events": (
+        "gate",
+        lambda user, number: {
+            "gate": f"{user} {number}",
+            "rollout_id": "r",
+            "version": 1,
+            "at": NOW,
+            "kind": "started",
+            "status": "baseline",
+            "share": 0,
+            "words": "",
+            "evidence": Jsonb({}),
+        },
+    ),
+    "public.rollout_readings": (
+        "rollout_id",
+        lambda user, number: {"rollout_id": f"{user} {number}", "at": NOW, "share": 0.1, "log_e": Jsonb({})},
+    ),
+    "public.flag_shares": (
+        "gate",
+        lambda user, number: {"gate": f"{user} {number}", "share": 0.1, "over": 0, "at": NOW},
+    ),
+    "private.rollout_baseline": (
+        "user_id",
+        lambda user, number: {
+            "rollout_id": str(number),
+            "request_id": user,
+            "user_id": user,
+            "failed": False,
+        },
+    ),
+    "private.rollout_firsts": (
+        "user_id",
+        lambda user, number: {"rollout_id": str(number), "what": "seen", "user_id": user, "share": 0.1},
+    ),
+    "private.rollout_counts": (
+        "rollout_id",
+        lambda user, number: {
+            "rollout_id": f"{user} {number}",
+            "what": "seen",
+            "share": 0.1,
+            "treated": True,
+            "bucket": 0,
+            "users": 1,
+        },
     ),
     "public.voices": ("id", lambda user, number: {"provider": "local", "id": f"{user} {number}", "name": "Voice"}),
     "public.limits": (

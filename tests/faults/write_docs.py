@@ -31,6 +31,7 @@ ROWS = (
     "lib/data/test_remote.py",
     "api/test_deploy_webhook.py",
     "api/test_incidents.py",
+    "api/test_rollout.py",
     "db/test_incidents.py",
     "db/test_incident_life.py",
     "api/test_fault_media.py",

@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "lib.router": {"lib.errors", "lib.providers.base", "lib.providers.catalog", "lib.providers.embeddings"},
     "lib.exchange": {"lib.errors", "lib.outbound"},
     "lib.control": {"lib.errors", "lib.exchange", "lib.router.plan", "lib.settings"},
+    "lib.control.shares": {"lib.control", "lib.data.circuit", "lib.errors"},
     "lib.telemetry": {
         "lib.errors",
         "lib.exchange",

@@ -15,6 +15,7 @@ import pytest
 from lib.control.engine import Engine
 from lib.control.flags import Flags
 from lib.control.sources import Specs
+from lib.control.specs import with_share
 from lib.router.plan import Exposure, ProviderFlag
 from local.edge_config import FOLDER
 from tests.conftest import ROOT
@@ -33,6 +34,7 @@ class SpecsFile:
 
     def __init__(self, document: dict[str, Any] | None) -> None:
         self.error: str | None = None
+        self.age_s: float | None = 0.0
         self.renewed = 0
         self._specs: Specs | None = None
         self.edit(document)
@@ -447,3 +449,17 @@ def test_shipped_specs(caplog: pytest.LogCaptureFixture) -> None:
 async def troubles(flags: Flags) -> dict[str, str]:
     """What is wrong, by part."""
     return dict(await flags.troubles())
+
+
+@pytest.mark.parametrize(
+    ("age_s", "percent", "asked"), [(10.9, 10, True), (11.1, 10, False), (None, 10, False), (99, 100, True)]
+)
+def test_a_gate_is_not_opened_by_outdated_specs(age_s: float | None, percent: float, asked: bool) -> None:  # noqa: FBT001
+    """It may have been closed meanwhile; one that was open to all is no experiment any more."""
+    source = SpecsFile(with_share(specs(), GATE, percent / 100))
+    source.age_s = age_s
+    flags = Flags(None, [source], on=VENDORS, assignable=VENDORS, trusted_s=11)
+    decided = decide(flags, *(f"user-{number}" for number in range(60)))
+    gates = {flag.gate for flag in decided if flag.provider == "groq"}
+    assert gates == ({GATE} if asked else {None})
+    assert {flag.gate_share for flag in decided if flag.gate} <= {percent / 100}

@@ -39,6 +39,7 @@ class _Held:
 
     part = "edge config"
     error = None
+    age_s = 0.0
 
     def __init__(self) -> None:
         self._specs = Specs(json.loads(ITEM.read_text()), "v")

@@ -245,7 +245,7 @@ class App:
         """How much dearer the rollout's candidate is than what it replaces, for a short question and its answer."""
         row = self._rows[GATED_ARM]
         usage = Usage(1000, 500)
-        prices = [await self.costs.usd(GATED_ARM, model, usage) for model in (CANDIDATE_MODEL, row.models[0].id)]
+        prices = [await self.costs.usd(GATED_ARM, model, usage) for model in (CANDIDATE_MODEL, row.fast)]
         candidate, control = prices
         return float(candidate / control) if candidate and control else 1.0
 

@@ -3,6 +3,9 @@
 Their requests are real ones, through the functions, the flags, the router and the embedded model; only the users are
 made up. The experiment's three arms are three rows of the catalogue over the same model, and before the third stands a
 proxy that makes it slower and flakier. What the dashboard then shows is what happened.
+
+After that a rollout drives itself: its candidate is as good as the control until half of the users get it, and then
+begins to fail. Nobody tells the rollout; it finds out, and is back at 0 %.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ from starlette.types import ASGIApp
 
 from lib import settings as environment
 from lib.app import App
+from lib.control.flags import GATE, GATED_ARM
+from lib.control.parameters import ITEM
+from lib.control.specs import with_share
 from lib.data.rollups import catch_up
 from lib.providers.base import Usage
 from lib.providers.catalog import ROWS, Row
@@ -63,7 +69,22 @@ QUESTIONS = (
     "Is water wet?",
 )
 SPECS = "statsig-local.json"
+ROLLOUT_S = 150.0
+"""How long the rollout may take; it is done long before."""
 OK, UNAVAILABLE, SLOWER_S, FAILS, CUTS = 200, 503, (0.15, 0.6), 0.10, 0.06
+CANDIDATE, REPLACED = "smollm2-135m-candidate", "smollm2-135m-instruct"
+FAILS_LATER = 0.7
+ROLLOUT = {
+    "rollout_stages": [20, 50, 100],
+    "rollout_dwell_s": 3,
+    "rollout_fewest_users": 5,
+    "rollout_most_users": 10,
+    "rollout_baseline_requests": 50,
+    "rollout_tick_s": 2,
+    # A sixteenth of the embedded model's pace is what else the processor does at the moment.
+    "rollout_latency_ratio": 5,
+}
+"""A rollout in a minute instead of days: so few users would prove nothing of a candidate that is only a little worse."""
 
 
 class Flaky:
@@ -101,6 +122,36 @@ class Flaky:
             await reply.aclose()
 
 
+class Candidate:
+    """A proxy that serves the candidate by the model it replaces, until it is told to fail."""
+
+    def __init__(self, upstream: str, chance: random.Random) -> None:
+        self.fails = False
+        self._client = httpx.AsyncClient(base_url=upstream, timeout=60)
+        self._chance = chance
+        self.app = Starlette(routes=[Route("/{path:path}", self._forward, methods=["GET", "POST"])])
+
+    async def _forward(self, request: Request) -> Response:
+        body = await request.body()
+        if CANDIDATE.encode() in body:
+            if self.fails and self._chance.random() < FAILS_LATER:
+                return JSONResponse({"error": {"message": "overloaded", "type": "server_error"}}, UNAVAILABLE)
+            body = body.replace(CANDIDATE.encode(), REPLACED.encode())
+        kind = {"content-type": request.headers.get("content-type", "application/json")}
+        sent = self._client.build_request(request.method, request.path_params["path"], content=body, headers=kind)
+        reply = await self._client.send(sent, stream=True)
+        return StreamingResponse(
+            self._chunks(reply), reply.status_code, {"content-type": reply.headers["content-type"]}
+        )
+
+    async def _chunks(self, reply: httpx.Response) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in reply.aiter_raw():
+                yield chunk
+        finally:
+            await reply.aclose()
+
+
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncGenerator[str]:
     """An ASGI app at a free port of this machine; its URL."""
@@ -126,7 +177,8 @@ def rows() -> tuple[Row, ...]:
         for name in ARMS.values()
         if name != "local"
     ]
-    return (*ROWS, *more)
+    candidate = replace(local, models=(*local.models, replace(local.models[0], id=CANDIDATE)))
+    return (*(row for row in ROWS if row is not local), candidate, *more)
 
 
 def _variable(name: str) -> str:
@@ -139,9 +191,25 @@ def items(folder: Path) -> Files:
     specs = json.loads((folder / SPECS).read_text())
     (experiment,) = specs["dynamic_configs"]
     for rule in experiment["rules"]:
-        rule["returnValue"] = {"provider": ARMS[rule["groupName"]], "model": rule["returnValue"]["model"]}
-    (folder / SPECS).write_text(json.dumps(specs))
+        rule["returnValue"] = {
+            "provider": ARMS[rule["groupName"]],
+            "model": rule["returnValue"]["model"],
+            "candidate_model": CANDIDATE,
+        }
+    (folder / SPECS).write_text(json.dumps(with_share(specs, GATE, 0)))
+    (folder / f"{ITEM}.json").write_text(json.dumps(ROLLOUT))
     return Files(folder)
+
+
+def all_gated(files: Files, folder: Path) -> None:
+    """From now on everybody is in the arm that the rollout's gate is about: it would take three times as long else."""
+    specs = json.loads((folder / SPECS).read_text())
+    (experiment,) = specs["dynamic_configs"]
+    experiment["rules"] = [rule for rule in experiment["rules"] if rule["groupName"] == GATED_ARM]
+    for rule in experiment["rules"]:
+        for condition in rule["conditions"]:
+            condition["targetValue"] = 1000
+    files.write(SPECS.removesuffix(".json"), specs)
 
 
 async def _supabase(engines: AsyncExitStack) -> tuple[Postgres, str, str]:
@@ -221,6 +289,28 @@ class Crowd:
         return "answered" if good else "interrupted"
 
 
+async def roll_out(url: str, key: str, candidate: Candidate, chance: random.Random, ends_at: float) -> str:
+    """Start a rollout and let users come until it is over; its last status."""
+    async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60) as operator:
+        status = (await operator.get("/api/rollout")).json()["status"]
+        if status in {"stage", "hold", "paused", "baseline"}:
+            await operator.post("/api/rollout", json={"action": "roll_back"})
+        begun = await operator.post("/api/rollout", json={"action": "start" if status == "idle" else "restart"})
+        begun.raise_for_status()
+        said = ""
+        while time.monotonic() < ends_at:
+            crowd = Crowd(url, chance, ends_at)
+            await crowd.come(AT_ONCE * 2)
+            shown = (await operator.get("/api/rollout")).json()
+            if shown["words"] != said:
+                said = shown["words"]
+                print(f"  {said}", flush=True)
+            candidate.fails = candidate.fails or shown["percent"] >= 50  # noqa: PLR2004 - half of the users
+            if shown["status"] in {"rolled_back", "done"}:
+                break
+        return str(shown["status"])
+
+
 async def main(users: int, seconds: float, picture: Path | None) -> None:
     """Send the traffic, add it up, say where to look."""
     chance = random.Random(20261122)  # noqa: S311 - made-up users
@@ -230,7 +320,10 @@ async def main(users: int, seconds: float, picture: Path | None) -> None:
         engines.push_async_callback(text.stop)
         url = await text.start()
         flaky = await engines.enter_async_context(served(Flaky(url, chance).app))
-        files = items(Path(engines.enter_context(tempfile.TemporaryDirectory())))
+        candidate = Candidate(url, chance)
+        mended = await engines.enter_async_context(served(candidate.app))
+        folder = Path(engines.enter_context(tempfile.TemporaryDirectory()))
+        files = items(folder)
         store = await engines.enter_async_context(
             served(Site(ROOT, App(environment.from_environ({})), endpoints(files)))
         )
@@ -244,8 +337,8 @@ async def main(users: int, seconds: float, picture: Path | None) -> None:
             "SUPABASE_SECRET_KEY": secret,
             "SUPABASE_PUBLISHABLE_KEY": publishable,
             "EDGE_CONFIG": connection_string(int(store.rpartition(":")[2])),
-            "EDGE_CONFIG_FRESHNESS": "5",
-            "LOCAL_TEXT_BASE_URL": url,
+            "EDGE_CONFIG_FRESHNESS": "1",
+            "LOCAL_TEXT_BASE_URL": mended,
             _variable("local-b"): url,
             _variable("local-c"): flaky,
         }
@@ -257,6 +350,11 @@ async def main(users: int, seconds: float, picture: Path | None) -> None:
         crowd = Crowd(site, chance, began + seconds)
         await crowd.come(users)
         print(f"  {dict(crowd.outcomes)} in {time.monotonic() - began:.0f} s")
+        all_gated(files, folder)
+        print("A rollout begins; its candidate fails as soon as half of the users get it.", flush=True)
+        began = time.monotonic()
+        ended = await roll_out(site, secret, candidate, chance, began + ROLLOUT_S)
+        print(f"  {ended} after {time.monotonic() - began:.0f} s")
         assert app.supabase is not None  # noqa: S101 - the settings name it
         await catch_up(app.supabase.rpc, 60.0)
         if picture is not None:

@@ -17,7 +17,7 @@ GATE = "g"
 BEGAN = datetime(2027, 3, 10, 10, tzinfo=UTC)
 ALLOWED = {"ttft": 1.5, "latency": 2.0, "cost": 3.0}
 CUTS = [float(10 * number) for number in range(1, 16)]
-BASELINE = {
+BASELINE: dict[str, Any] = {
     "requests": 500,
     "error_rate": 0.01,
     "ttft": {"threshold": 120.0, "cuts": CUTS},

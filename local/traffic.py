@@ -81,10 +81,10 @@ ROLLOUT = {
     "rollout_most_users": 10,
     "rollout_baseline_requests": 50,
     "rollout_tick_s": 2,
-    # A sixteenth of the embedded model's pace is what else the processor does at the moment.
+    # How fast the embedded model is depends on what else the processor does.
     "rollout_latency_ratio": 5,
 }
-"""A rollout in a minute instead of days: so few users would prove nothing of a candidate that is only a little worse."""
+"""A rollout in a minute instead of days: so few users prove nothing of a candidate that is only a little worse."""
 
 
 class Flaky:

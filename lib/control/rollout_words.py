@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import exp
 from typing import Any
 
@@ -73,7 +73,7 @@ def _paused(state: State) -> str:
 def _rolled_back(state: State, assessment: Assessment) -> str:
     if state.reason == "by_operator":
         return "Rolled back by an operator."
-    proven = " and ".join(WORDS[reading.test] for reading in assessment.breaches)
+    proven = _all(WORDS[reading.test] for reading in assessment.breaches)
     return f"Rolled back: the candidate is provably worse{f' on {proven}' if proven else ''}."
 
 
@@ -94,12 +94,12 @@ def _hold(state: State, evidence: Evidence, params: Params) -> str:
 def _stage(state: State, evidence: Evidence, params: Params, now: float) -> str:
     assessment = _assessed(evidence, params)
     if assessment.suspicious:
-        named = " and ".join(WORDS[reading.test] for reading in assessment.suspicious)
+        named = _all(WORDS[reading.test] for reading in assessment.suspicious)
         rest = f"{named} may be worse, which is neither proven nor ruled out; keeps looking"
     elif (left := params.dwell_s - (now - state.since)) > 0:
         rest = f"nothing looks worse; goes on in {max(1, round(left / 60))} minutes at the earliest"
     elif state.share < 1 and assessment.unproven:
-        named = " and ".join(WORDS[guardrail] for guardrail in assessment.unproven)
+        named = _all(WORDS[guardrail] for guardrail in assessment.unproven)
         treated = treated_in_stage(state, evidence.counters)
         rest = (
             f"not yet ruled out that {named} became {params.tolerated:g} times as likely;"
@@ -108,3 +108,8 @@ def _stage(state: State, evidence: Evidence, params: Params, now: float) -> str:
     else:
         rest = "goes on with the next tick"
     return f"At {percent(state.share)}: {rest}."
+
+
+def _all(words: Iterable[str]) -> str:
+    *before, last = [*words] or [""]
+    return f"{', '.join(before)} and {last}" if before else last

@@ -439,8 +439,12 @@ def test_shipped_specs(caplog: pytest.LogCaptureFixture) -> None:
     decided = decide(shipped, *(f"user-{number}" for number in range(300)))
     assert {flag.arm for flag in decided} == {"groq", "deepinfra", "xai"}
     assert {(flag.provider, flag.model) for flag in decided} == {("local", "smollm2-135m-instruct")}
-    assert {flag.gate_arm for flag in decided if flag.arm == "groq"} == {"treatment", "control"}
+    # A rollout begins at 0 %.
+    assert {flag.gate_arm for flag in decided if flag.arm == "groq"} == {"control"}
     assert {flag.gate_arm for flag in decided if flag.arm != "groq"} == {None}
+    opened = flags(with_share(SHIPPED, GATE, 0.5), on=["local"])
+    arms = {flag.gate_arm for flag in decide(opened, *(f"user-{number}" for number in range(300)))}
+    assert arms == {"control", "treatment", None}
     assert {flag.killed for flag in decided} == {frozenset()}
     assert asyncio.run(troubles(shipped)) == {}
     assert caplog.records == []

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from lib.control.edge_config import Writer, named_item, unpacked
+from lib.control.rollout import same_share
 from lib.control.specs import MARK, Json, percentage_for, rollout_rule, share_in, share_of, with_share
 from lib.errors import ServiceFailed
 from lib.exchange import Exchange, Reply
@@ -29,7 +30,6 @@ LONGEST_REST_S = 900.0
 READ_ONLY = {"completedAutomatedRollouts", "pendingAutomatedRollouts"}
 OK, UNAUTHORIZED, MISSING, TOO_MANY = 200, 401, 404, 429
 REFUSED = {400, 403, 409, 422}
-ROUNDING = 1e-6
 
 
 class FlagStore(Protocol):
@@ -98,7 +98,7 @@ class StatsigConsole:
             raise ServiceFailed("review_required")
         _succeeded(reply)
         after = await self._gate(gate)
-        if abs(share_in(after) - share) > ROUNDING:
+        if not same_share(share_in(after), share):
             raise ServiceFailed("review_required" if await self._needs_review(after) else "not_as_written")
 
     async def _gate(self, gate: str) -> Json:
@@ -177,7 +177,7 @@ async def _allowed(still: Still | None) -> None:
 
 
 def _as_expected(share: float, expected: float | None) -> None:
-    if expected is not None and abs(share - expected) > ROUNDING:
+    if expected is not None and not same_share(share, expected):
         raise ServiceFailed("changed_meanwhile")
 
 

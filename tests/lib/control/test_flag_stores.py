@@ -6,7 +6,7 @@ import asyncio
 import copy
 import json
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pytest
 
@@ -181,8 +181,10 @@ def with_gate(gates: Any, name: str, added: dict[str, Any]) -> Any:
 
 def gate_in(specs: dict[str, Any], name: str = GATE) -> dict[str, Any]:
     """A gate of a document in either layout."""
-    gates: Any = specs["feature_gates"]
-    return next(filter(lambda each: each["name"] == name, gates)) if isinstance(gates, list) else gates[name]
+    gates = specs["feature_gates"]
+    if not isinstance(gates, list):
+        return gates[name]
+    return next(each for each in cast("list[dict[str, Any]]", gates) if each["name"] == name)
 
 
 VENDORS: dict[str, Callable[[LoopThread], Vendor]] = {
@@ -325,7 +327,7 @@ def test_to_zero_whatever_it_holds(vendor: Vendor) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("unknown/gate", "gate_missing"), (AMBIGUOUS, "rule_ambiguous"), (EMPTY, "rule_missing")],
+    [("unknown", "gate_missing"), (AMBIGUOUS, "rule_ambiguous"), (EMPTY, "rule_missing")],
 )
 def test_gate_that_cannot_be_moved(vendor: Vendor, name: str, code: str) -> None:
     """Reading and writing say the same of a gate without the one rule that would be meant."""
@@ -438,6 +440,12 @@ def test_what_statsig_is_sent(console: AtStatsig) -> None:
         "environments": ["production"],
     }
     assert (console.rule(GATE, "rollout")["id"], console.violations) == ("38tt:0.50:1", [])
+
+
+def test_name_in_the_path(console: AtStatsig) -> None:
+    """Whatever a gate is called, it is one part of the path."""
+    assert failure_of(console, lambda store: store.share("../a gate?")) == "gate_missing"
+    assert [asked.target for asked in console.web.asked] == ["/console/v1/gates/..%2Fa%20gate%3F"]
 
 
 @pytest.mark.parametrize("whose", ["gate", "project"])

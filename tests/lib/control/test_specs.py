@@ -222,6 +222,15 @@ def test_share_that_cannot_be_kept(share: float) -> None:
         with_share(gate_of(rule("rollout")), "gate", share)
 
 
+def test_gate_of_which_there_are_two() -> None:
+    """The one that the engine would see is read and changed."""
+    document = {
+        "feature_gates": [*gate_of(rule("rollout", 5))["feature_gates"], *gate_of(rule("rollout"))["feature_gates"]]
+    }
+    assert share_of(document, "gate") == share_of(to_v2(document), "gate") == 0.1
+    assert share_of(to_v2(with_share(document, "gate", 0.5)), "gate") == 0.5
+
+
 def test_disabled_gate() -> None:
     """A disabled gate lets nobody in, whatever its rule says; it can be set to 0, but not raised."""
     document = gate_of(rule("rollout", 50), enabled=False)

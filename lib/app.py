@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from lib import settings as environment
 from lib.control.edge_config import EdgeConfig, Writer
-from lib.control.flag_stores import FlagStore
+from lib.control.flag_stores import EdgeConfigStore, FlagStore, StatsigConsole
 from lib.control.flags import CANDIDATE_MODEL, GATED_ARM, Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.shares import DatabaseStore, Overlaid
@@ -179,18 +179,16 @@ class App:
         return EdgeConfig(self.settings.stores, self.exchange, freshness_s=self.settings.freshness_s)
 
     @cached_property
-    def edge_config_writer(self) -> Writer | None:
-        """Changes the (first) Edge Config; None without VERCEL_TOKEN or a store."""
+    def edge_config_writers(self) -> Sequence[Writer]:
+        """Change the Edge Configs, each its own; none without VERCEL_TOKEN."""
         settings = self.settings
-        if not settings.stores or settings.vercel_token is None:
-            return None
-        return Writer(
-            self.exchange,
-            api_url=settings.vercel_api_url,
-            store_id=settings.stores[0].id,
-            token=settings.vercel_token,
-            team_id=settings.vercel_team,
-        )
+        if settings.vercel_token is None:
+            return []
+        api_url, token, team_id = settings.vercel_api_url, settings.vercel_token, settings.vercel_team
+        return [
+            Writer(self.exchange, api_url=api_url, store_id=store.id, token=token, team_id=team_id)
+            for store in settings.stores
+        ]
 
     @cached_property
     def flags(self) -> Flags:
@@ -225,6 +223,11 @@ class App:
     @cached_property
     def flag_store(self) -> FlagStore | None:
         """Who keeps the gates' shares; None where nobody can be told to change them."""
+        settings = self.settings
+        if settings.statsig_console_key is not None:
+            return StatsigConsole(self.exchange, settings.statsig_console_url, settings.statsig_console_key)
+        if writers := self.edge_config_writers:
+            return EdgeConfigStore(writers, settings.experimentation_item)
         return None if self.database is None else DatabaseStore(self._spec_sources, self.database)
 
     @cached_property

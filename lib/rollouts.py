@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from lib.control import forecast
 from lib.control.anytime import RANKS, RankSplit, Split
-from lib.control.flag_stores import FlagStore
+from lib.control.flag_stores import AtVersion, FlagStore
 from lib.control.flags import EXPERIMENT, GATE, GATED_ARM
 from lib.control.guardrails import GUARDRAILS, TIMINGS, Allowances, Baseline, Counters, Frozen, assess
 from lib.control.parameters import Parameters
@@ -236,8 +236,13 @@ class Rollouts:
                 return await self._announce(action, look)
 
     async def _write(self, gate: str, action: WriteShare) -> bool:
+        async def holds() -> bool:
+            found = await self._rpc("look_at_rollout", {"p_gate": gate})
+            return bool(found["row"]["version"] == action.version)
+
+        still = None if action.version is None else AtVersion(action.version, holds)
         try:
-            await self.store.set_share(gate, action.share, expected=action.expected, version=action.version)
+            await self.store.set_share(gate, action.share, expected=action.expected, still=still)
         except (ServiceFailed, DataFailed) as error:
             code = error.reason if isinstance(error, DataFailed) else error.code
             log.warning("%s is not set to %s (%s)", gate, percent(action.share), code)

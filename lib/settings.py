@@ -184,6 +184,18 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
     Variable("STATSIG_API_URL", "url", f"Statsig's API, for events; default {STATSIG_API_URL}.", "statsig"),
     Variable("STATSIG_CDN_URL", "url", f"Statsig's CDN, for flags; default {STATSIG_CDN_URL}.", "statsig"),
     Variable(
+        "STATSIG_CONSOLE_KEY",
+        "secret",
+        "A Console API key of the Statsig project, with write access: a rollout moves its gate's share there.",
+        "statsig console",
+    ),
+    Variable(
+        "STATSIG_CONSOLE_URL",
+        "url",
+        f"Statsig's Console API; default {STATSIG_API_URL}.",
+        "statsig console",
+    ),
+    Variable(
         "SUPABASE_URL",
         "url",
         "The Supabase project: accounts, rows and files. With its two keys it takes the embedded one's place.",
@@ -284,6 +296,8 @@ class Settings:
     statsig_secret: str | None = field(default=None, repr=False)
     statsig_api_url: str = STATSIG_API_URL
     statsig_cdn_url: str = STATSIG_CDN_URL
+    statsig_console_key: str | None = field(default=None, repr=False)
+    statsig_console_url: str = STATSIG_API_URL
     supabase: SupabaseAccess | None = None
     cron_secret: str | None = field(default=None, repr=False)
     vercel_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -359,6 +373,10 @@ def from_environ(
     parts.append(Part("edge config", bool(stores), ("EDGE_CONFIG",), "flags and parameters without a redeploy"))
     statsig_secret = reader.secret("STATSIG_SERVER_SECRET")
     parts.append(Part("statsig", statsig_secret is not None, ("STATSIG_SERVER_SECRET",), "events and exposures"))
+    console_key = reader.secret("STATSIG_CONSOLE_KEY")
+    parts.append(
+        Part("statsig console", console_key is not None, ("STATSIG_CONSOLE_KEY",), "rollouts move shares there")
+    )
     supabase, legacy = reader.supabase()
     parts.append(Part("supabase", supabase is not None, SUPABASE_VARIABLES, "accounts, rows and files"))
     cron_secret = reader.secret("CRON_SECRET", at_least=MIN_SECRET_CHARACTERS)
@@ -390,6 +408,8 @@ def from_environ(
         statsig_secret=statsig_secret,
         statsig_api_url=reader.url("STATSIG_API_URL") or STATSIG_API_URL,
         statsig_cdn_url=reader.url("STATSIG_CDN_URL") or STATSIG_CDN_URL,
+        statsig_console_key=console_key,
+        statsig_console_url=reader.url("STATSIG_CONSOLE_URL") or STATSIG_API_URL,
         supabase=supabase,
         cron_secret=cron_secret,
         vercel_webhook_secrets=vercel_webhook_secrets,

@@ -27,7 +27,7 @@ Items: TypeAlias = Mapping[str, object]
 SDK = "ai-integration-blueprint"
 WRITE_TIMEOUT_S = 10.0
 DIGEST = "x-edge-config-digest"
-OK, UNCHANGED, UNAUTHORIZED, MISSING = 200, 304, 401, 404
+OK, UNCHANGED, UNAUTHORIZED, MISSING, TOO_MANY = 200, 304, 401, 404, 429
 NONE: Items = MappingProxyType({})
 
 
@@ -134,7 +134,8 @@ def _parsed(reply: Reply) -> _Read:
 
 
 def _refusal(status: int) -> str:
-    return {UNAUTHORIZED: "unauthorized", MISSING: "store_missing"}.get(status, f"http_{status}")
+    known = {UNAUTHORIZED: "unauthorized", MISSING: "store_missing", TOO_MANY: "rate_limited"}
+    return known.get(status, f"http_{status}")
 
 
 def item_of(items: Items, mark: Literal["feature_gates", "commitId"], key: str | None) -> Mapping[str, object] | None:
@@ -143,16 +144,23 @@ def item_of(items: Items, mark: Literal["feature_gates", "commitId"], key: str |
     Both integrations name theirs in EXPERIMENTATION_CONFIG_ITEM_KEY, so `key` is looked at first, then all others.
     An item may be an object or the same as a string of JSON.
     """
+    named = named_item(items, mark, key)
+    return None if named is None else named[1]
+
+
+def named_item(items: Items, mark: str, key: str | None) -> tuple[str, Mapping[str, object]] | None:
+    """The same with its name."""
     for name in sorted(items, key=lambda name: (name != key, name)):
         value = items[name]
         if isinstance(value, str) and mark in value:
-            value = _unpacked(value)
+            value = unpacked(value)
         if isinstance(value, Mapping) and mark in value:
-            return cast("Mapping[str, object]", value)
+            return name, cast("Mapping[str, object]", value)
     return None
 
 
-def _unpacked(text: str) -> object:
+def unpacked(text: str | bytes) -> object:
+    """The JSON value; None where it is none."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -170,6 +178,14 @@ class Writer:
         self._query = f"?teamId={team_id}" if team_id else ""
         self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
 
+    async def items(self) -> Items:
+        """All items as they stand, which readers may not see yet. Raises ServiceFailed."""
+        found = unpacked((await self._call("GET", "items")).body)
+        entries = cast("list[object]", found) if isinstance(found, list) else [None]
+        if not all(isinstance(entry, dict) and "key" in entry for entry in entries):
+            raise ServiceFailed("invalid_json")
+        return {str(entry["key"]): entry.get("value") for entry in cast("list[dict[str, object]]", entries)}
+
     async def write(self, items: Items) -> None:
         """Make or replace these items, and read each back. Raises ServiceFailed.
 
@@ -179,7 +195,7 @@ class Writer:
         await self._call("PATCH", "items", orjson.dumps({"items": operations}))
         for key, value in items.items():
             reply = await self._call("GET", f"item/{key}")
-            stored = _unpacked(reply.body.decode(errors="replace"))
+            stored = unpacked(reply.body)
             if not isinstance(stored, dict) or cast("dict[str, object]", stored).get("value") != value:
                 raise ServiceFailed("not_as_written")
 

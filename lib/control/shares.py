@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
+from lib.control.flag_stores import AtVersion, Still, allowed
 from lib.control.kept import Kept
 from lib.control.sources import Source, Specs
 from lib.control.specs import same_share, share_of, with_share
@@ -95,9 +96,12 @@ class DatabaseStore:
         return own if row is None or not same_share(own, row["over"]) else row["share"]
 
     async def set_share(
-        self, gate: str, share: float, *, expected: float | None = None, version: int | None = None
+        self, gate: str, share: float, *, expected: float | None = None, still: Still | None = None
     ) -> None:
-        """See FlagStore. All conditions and the write are one statement."""
+        """See FlagStore. All conditions and the write are one statement, where `still` is of this database's row."""
+        version = still.version if isinstance(still, AtVersion) else None
+        if version is None:
+            await allowed(still)
         own = await self._own(gate)
         given = {"p_gate": gate, "p_share": share, "p_over": own, "p_expected": expected, "p_version": version}
         if not await self._call("set_flag_share", given):

@@ -31,7 +31,7 @@ def test_well(serve: Serve, vendor: Vendor, store: Web) -> None:
         **dict.fromkeys(
             ("xai", "deepinfra", "local", "embeddings", "speech", "images", "statsig", "supabase", "cron"), False
         ),
-        **dict.fromkeys(("deploy webhook", "github"), False),
+        **dict.fromkeys(("statsig console", "deploy webhook", "github"), False),
     }
     assert [part for part in body["parts"] if "trouble" in part] == []
     (embeddings,) = (part for part in body["parts"] if part["name"] == "embeddings")

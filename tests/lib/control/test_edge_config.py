@@ -15,6 +15,8 @@ from lib.errors import ServiceFailed
 from lib.settings import from_environ
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate
+from tests.fakes.vercel_api import TEAM, VercelApi
+from tests.fakes.vercel_api import TOKEN as TOKEN_OF_VERCEL
 from tests.fakes.web import Asked, Told, Web, told
 
 Result = TypeVar("Result")
@@ -121,7 +123,7 @@ def test_without_a_store() -> None:
     async def ask(app: App, config: EdgeConfig, _: Wall) -> Snapshot:
         snapshot = await config.snapshot()
         await config.renew()
-        assert app.edge_config_writer is None
+        assert app.edge_config_writers == []
         return snapshot
 
     assert with_app({}, ask) == Snapshot({})
@@ -274,48 +276,26 @@ def test_item_by_its_shape(items: dict[str, object], key: str | None, found: obj
     assert (None if item is None else item["feature_gates"]) == found
 
 
-class RestApi:
-    """Vercel's REST API over the items of one store; it checks what it is sent."""
-
-    def __init__(self, loop: LoopThread) -> None:
-        self.items: dict[str, Any] = {}
-        self.web = Web(loop, self._answer)
-
-    def _answer(self, asked: Asked) -> Told:
-        assert asked.query == {"teamId": ["team_abc"]}
-        assert asked.headers["authorization"] == "Bearer vercel-token"
-        prefix, _, key = asked.path.rpartition("/")
-        if asked.method == "PATCH":
-            assert asked.path == "/v1/edge-config/ecfg_x/items"
-            for change in asked.json()["items"]:
-                assert change.pop("operation") == "upsert"
-                self.items[change["key"]] = change["value"]
-            return told({"status": "ok"})
-        assert prefix == "/v1/edge-config/ecfg_x/item"
-        return told({"key": key, "value": self.items[key], "edgeConfigId": "ecfg_x", "createdAt": 1, "updatedAt": 2})
-
-
 @pytest.fixture
-def rest(loop: LoopThread) -> Iterator[RestApi]:
+def rest(loop: LoopThread) -> Iterator[VercelApi]:
     """Vercel's REST API."""
-    rest = RestApi(loop)
+    rest = VercelApi(loop, "ecfg_x")
     yield rest
-    rest.web.close()
+    rest.close()
 
 
-def write(rest: RestApi, items: dict[str, object]) -> str | None:
+def write(rest: VercelApi, items: dict[str, object]) -> str | None:
     """Write items; how it failed, if it did."""
     environ = {
         "EDGE_CONFIG": "https://edge-config.vercel.com/ecfg_x?token=t",
-        "VERCEL_TOKEN": "vercel-token",
-        "VERCEL_TEAM_ID": "team_abc",
+        "VERCEL_TOKEN": TOKEN_OF_VERCEL,
+        "VERCEL_TEAM_ID": TEAM,
         "VERCEL_API_URL": rest.web.url,
     }
 
     async def go(app: App, _: EdgeConfig, __: Wall) -> str | None:
-        assert app.edge_config_writer is not None
         try:
-            await app.edge_config_writer.write(items)
+            await app.edge_config_writers[0].write(items)
         except ServiceFailed as failure:
             return failure.code
         return None
@@ -323,10 +303,10 @@ def write(rest: RestApi, items: dict[str, object]) -> str | None:
     return with_app(environ, go)
 
 
-def test_write(rest: RestApi) -> None:
+def test_write(rest: VercelApi) -> None:
     """Items are written in one call, and each is read back."""
     assert write(rest, {"a": {"percent": 5}, "b": [1, None, "ü"]}) is None
-    assert rest.items == {"a": {"percent": 5}, "b": [1, None, "ü"]}
+    assert rest.stores["ecfg_x"] == {"a": {"percent": 5}, "b": [1, None, "ü"]}
     assert [(asked.method, asked.path.rpartition("/")[2]) for asked in rest.web.asked] == [
         ("PATCH", "items"),
         ("GET", "a"),
@@ -346,7 +326,7 @@ def test_write(rest: RestApi) -> None:
     ],
     ids=["forbidden", "token", "cut", "old value", "no JSON", "gone"],
 )
-def test_failed_write(rest: RestApi, answers: list[Told], code: str, calls: int) -> None:
+def test_failed_write(rest: VercelApi, answers: list[Told], code: str, calls: int) -> None:
     """A write that is refused, or can't be read back, is reported as failed, and not repeated."""
     rest.web.script(*answers)
     assert (write(rest, {"a": "new"}), len(rest.web.asked)) == (code, calls)

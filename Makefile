@@ -112,3 +112,7 @@ bench-vsl: install-dev ## Composing a video beside encoding its frames alone and
 .PHONY: bench-rollout
 bench-rollout: install-dev ## Simulate what the rollout promises (half an hour; WRITE=1 renews docs/rollout-benchmark.md)
 	@$(PY) -m benchmarks.rollout $(if $(WRITE),--write) $(ONLY)
+
+.PHONY: bench-rollout-tick
+bench-rollout-tick: install-dev ## What a rollout's tick takes after a million events (5 min; EVENTS=…)
+	@$(PY) -m benchmarks.rollout_tick $(if $(EVENTS),--events $(EVENTS))

@@ -83,6 +83,7 @@ class _Fixed:
 
     part = "benchmark"
     error: str | None = None
+    age_s: float | None = 0.0
 
     def __init__(self, specs: Specs) -> None:
         self._specs = specs

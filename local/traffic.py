@@ -297,7 +297,7 @@ async def roll_out(url: str, key: str, candidate: Candidate, chance: random.Rand
             await operator.post("/api/rollout", json={"action": "roll_back"})
         begun = await operator.post("/api/rollout", json={"action": "start" if status == "idle" else "restart"})
         begun.raise_for_status()
-        said = ""
+        said, status = "", ""
         while time.monotonic() < ends_at:
             crowd = Crowd(url, chance, ends_at)
             await crowd.come(AT_ONCE * 2)
@@ -306,9 +306,10 @@ async def roll_out(url: str, key: str, candidate: Candidate, chance: random.Rand
                 said = shown["words"]
                 print(f"  {said}", flush=True)
             candidate.fails = candidate.fails or shown["percent"] >= 50  # noqa: PLR2004 - half of the users
-            if shown["status"] in {"rolled_back", "done"}:
+            status = str(shown["status"])
+            if status in {"rolled_back", "done"}:
                 break
-        return str(shown["status"])
+        return status
 
 
 async def main(users: int, seconds: float, picture: Path | None) -> None:

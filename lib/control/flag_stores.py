@@ -183,6 +183,7 @@ class EdgeConfigStore:
 
 
 async def allowed(still: Still | None) -> None:
+    """Raises ServiceFailed where what a write depends on no longer holds."""
     if still is not None and not await still():
         raise ServiceFailed("changed_meanwhile")
 

@@ -90,7 +90,10 @@ export const hasMark = (decision) => MARKS.has(decision);
 export function swatch(index, kind) {
   if (kind === 'mark') {
     const mark = dot([0], { frameAnchor: 'middle', ...markStyle(index) });
-    return plot({ className: 'plot', width: 14, height: 14, margin: 0, axis: null, marks: [mark] });
+    const drawn = plot({ className: 'plot', width: 14, height: 14, margin: 0, axis: null, marks: [mark] });
+    // It would be read as text where it stands in a sentence.
+    drawn.querySelector('style').remove();
+    return drawn;
   }
   const svg = document.createElementNS(SVG, 'svg');
   const shape = kind === 'line' ? { width: 22, height: 10 } : { width: 12, height: 12 };
@@ -277,10 +280,12 @@ function withRoom(marks, x, y, width) {
   const chosen = [];
   for (const mark of [...marks].sort((one, other) => weight(one) - weight(other) || other.at - one.at)) {
     const long = 6.4 * mark.word.length + 7;
-    const left = x(mark.at) + long > width;
+    // What rises to a mark comes from its left, below its word.
+    const rises = mark.decision === 'promoted' || mark.decision === 'done';
+    const left = rises ? x(mark.at) > long : x(mark.at) + long > width;
     const box = { left: x(mark.at) - (left ? long : 0), right: x(mark.at) + (left ? 0 : long), middle: y(mark.percent) - 9 };
     const meets = (one) => box.left < one.right && one.left < box.right && Math.abs(box.middle - one.middle) < 13;
-    if (box.left < 0 || taken.some(meets)) continue;
+    if (box.left < 0 || box.right > width || taken.some(meets)) continue;
     taken.push(box);
     chosen.push({ mark, left });
   }

@@ -163,7 +163,7 @@ function Evidence({ rollout, body, parts: { Chart, Legend, save } }) {
 }
 
 function Tests({ rollout }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Evidence"><table>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${`Evidence on ${rollout.gate}`}><table>
     <thead><tr><th scope="col">Test</th><th scope="col" class="number">Evidence (e)</th><th scope="col" class="number">Threshold</th>
       <th scope="col" class="number">Bad for, candidate</th><th scope="col" class="number">Bad for, control</th>
       <th scope="col" class="number">Harm ruled out</th></tr></thead>
@@ -182,30 +182,35 @@ function Tests({ rollout }) {
 }
 
 const stagesOf = (rollout) => (rollout.stages ?? []).filter(isNumber);
+/** Percentages were shares, which are no decimal fractions. */
+const isReached = (stage, percent) => isNumber(percent) && stage <= percent + 1e-6;
 
 /** The stages, those that were reached filled, the one of now marked. */
 function Stages({ rollout }) {
   const stages = stagesOf(rollout);
-  const now = rollout.percent > 0 ? stages.findLast((stage) => stage <= rollout.percent) : null;
+  const now = stages.findLast((stage) => isReached(stage, rollout.percent));
   return stages.length > 0 && html`<ol class="stages" role="list" aria-label="Stages">${stages.map((stage) => html`<li key=${stage}
-    data-reached=${isNumber(rollout.percent) && stage <= rollout.percent ? '' : null} aria-current=${stage === now ? 'step' : null}>${
+    data-reached=${isReached(stage, rollout.percent) ? '' : null} aria-current=${stage === now ? 'step' : null}>${
     percentText(stage)}</li>`)}</ol>`;
 }
 
-/** How long it takes and what it finds, by the traffic of the last days. */
-function Plan({ plan }) {
+/** How long it takes, by the traffic of the last days. */
+function PlanSentence({ plan }) {
   const end = isNumber(plan.days_to_done)
     ? html`a candidate that does no harm has everybody after <strong>${daysText(plan.days_to_done)}</strong>`
     : 'even a candidate that does no harm would take more than a year';
-  return html`<p>With ${count(Math.round(plan.users_per_day))} users a day, ${end}. Harm is found, and the gate goes back:</p>
-    <div class="scroll" tabindex="0" role="region" aria-label="Days to detect harm"><table>
+  return html`<p>With ${count(Math.round(plan.users_per_day))} users a day, ${end}. Harm is found, and the gate goes back:</p>`;
+}
+
+function Harms({ plan }) {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Days to detect harm"><table>
       <thead><tr><th scope="col">Harm</th><th scope="col" class="number">As a rule</th><th scope="col" class="number">19 of 20 within</th>
         <th scope="col" class="number">Meets</th><th scope="col" class="number">At</th></tr></thead>
       <tbody>${(plan.harms ?? []).map((row) => html`<tr key=${row.harm}><th scope="row">${row.harm}</th>${
         isNumber(row.days)
           ? html`<td class="number">${daysText(row.days)}</td><td class="number">${daysText(row.days_late)}</td>
             <td class="number">${count(Math.round(row.treated))} users</td><td class="number">${percentText(100 * row.share)}</td>`
-          : html`<td class="text" colspan="4">not before everybody has it</td>`}</tr>`)}</tbody>
+          : html`<td colspan="4">not before everybody has it</td>`}</tr>`)}</tbody>
     </table></div>`;
 }
 
@@ -227,7 +232,8 @@ function Start({ gate, onReady }) {
     };
   }, [gate]);
   if (problem) return html`<p class="warning" role="alert">No forecast: ${problem}</p>`;
-  return plan ? html`<${Plan} plan=${plan} />` : html`<p role="status">Reckoning how long it takes…</p>`;
+  return html`<div role="status">${plan ? html`<${PlanSentence} plan=${plan} />` : html`<p>Reckoning how long it takes…</p>`}</div>
+    ${plan && html`<${Harms} plan=${plan} />`}`;
 }
 
 function Question({ name, gate, busy, problem, confirm, close }) {
@@ -290,6 +296,10 @@ function Rollout({ rollout: told, rows, body, renew, parts }) {
     setSaid('');
     setAsking(name);
   };
+  const turnBack = () => {
+    setAsking(null);
+    setProblem('');
+  };
 
   const [title, decision] = STATUSES.get(status);
   const since = moment(rollout.since);
@@ -297,8 +307,8 @@ function Rollout({ rollout: told, rows, body, renew, parts }) {
     <div class="rollout-head">
       <div>
         <p class="rollout-status" data-status=${status} tabindex="-1" ref=${place}>
-          ${decision && html`<${Swatch} index=${decision} kind="mark" />`}<strong>${title}</strong>${
-          ['stage', 'hold', 'paused'].includes(status) && html`<span>at ${percentText(rollout.percent)}</span>`}</p>
+          ${decision && html`<${Swatch} index=${decision} kind="mark" />`}
+          <span><strong>${title}</strong>${['stage', 'hold', 'paused'].includes(status) && ` at ${percentText(rollout.percent)}`}</span></p>
         ${rollout.words && status !== 'idle' && html`<p>${rollout.words}</p>`}
         ${status === 'idle' && html`<p>Everybody gets production${
           body.scope === 'all' ? '. Starting shows first how long it takes, by the traffic of the last days.' : '.'}</p>`}
@@ -311,7 +321,7 @@ function Rollout({ rollout: told, rows, body, renew, parts }) {
           onClick=${() => press(name)}>${COMMANDS[name].title}${COMMANDS[name].question && '…'}</button>`)}
       </div>`}
     </div>
-    <p role="status" class="done">${said}</p>
+    <p role="status" class="visually-hidden">${said}</p>
     ${problem && !asking && html`<p class="warning" role="alert">${problem}</p>`}
     <${Stages} rollout=${rollout} />
     <div class="rollout-charts">
@@ -320,7 +330,7 @@ function Rollout({ rollout: told, rows, body, renew, parts }) {
     </div>
     ${rollout.evidence?.length > 0 && html`<${Tests} rollout=${rollout} />`}
     ${asking && html`<${Question} key=${asking} name=${asking} gate=${rollout.gate} busy=${busy} problem=${problem}
-      confirm=${() => run(asking)} close=${() => setAsking(null)} />`}
+      confirm=${() => run(asking)} close=${turnBack} />`}
   </div>`;
 }
 

@@ -261,33 +261,45 @@ export function steps(body, width, { points, marks, stages, format, label }) {
     areaY(points, { ...steps, y: 'percent', fill: colour(0), fillOpacity: 0.1 }),
     lineY(points, { ...steps, y: 'percent', stroke: colour(0), strokeWidth: 2.25 }),
     ...marks.map((mark) => dot([mark], { x: 'at', y: 'percent', ...markStyle(mark.decision) })),
-    ...withRoom(marks, x, y, width).map(({ mark, left }) =>
-      text([mark], {
-        x: 'at', y: 'percent', text: 'word', textAnchor: left ? 'end' : 'start', dx: left ? -7 : 7, dy: -9,
-        fill: ink, stroke: surface, strokeWidth: 3,
-      }),
+    ...withRoom(marks, x, y, width).map(({ mark, dx, dy, textAnchor }) =>
+      text([mark], { x: 'at', y: 'percent', text: 'word', textAnchor, dx, dy, fill: ink, stroke: surface, strokeWidth: 3 }),
     ),
     tip(marks, pointerX({ x: 'at', y: 'percent', title: 'title', ...tipStyle() })),
   );
   return finished(plot(options), label);
 }
 
-/** The marks whose words fit beside them, without one upon another; the weightier first. */
+/** Where a word may stand by its mark. */
+const PLACES = {
+  left: { dx: -7, dy: -9, textAnchor: 'end' },
+  right: { dx: 7, dy: -9, textAnchor: 'start' },
+  above: { dx: 0, dy: -15, textAnchor: 'middle' },
+};
+const MARK = 6;
+const LINE = 12;
+
+/** The marks that have room for their words, and where: on no other word and no mark; the weightier come first. */
 function withRoom(marks, x, y, width) {
   const order = [...MARKS.keys()];
   const weight = (mark) => order.indexOf(mark.decision);
-  const taken = [];
+  const taken = marks.map((mark) => ({ left: x(mark.at) - MARK, right: x(mark.at) + MARK, middle: y(mark.percent) }));
+  const boxOf = (mark, { dx, dy, textAnchor }) => {
+    const long = 6 * mark.word.length;
+    const left = x(mark.at) + dx - { start: 0, middle: long / 2, end: long }[textAnchor];
+    return { left, right: left + long, middle: y(mark.percent) + dy };
+  };
+  const isFree = (box) =>
+    box.left >= 0 && box.right <= width &&
+    !taken.some((one) => box.left < one.right && one.left < box.right && Math.abs(box.middle - one.middle) < LINE);
   const chosen = [];
   for (const mark of [...marks].sort((one, other) => weight(one) - weight(other) || other.at - one.at)) {
-    const long = 6.4 * mark.word.length + 7;
-    // What rises to a mark comes from its left, below its word.
+    // What rises to a mark comes from below on its left.
     const rises = mark.decision === 'promoted' || mark.decision === 'done';
-    const left = rises ? x(mark.at) > long : x(mark.at) + long > width;
-    const box = { left: x(mark.at) - (left ? long : 0), right: x(mark.at) + (left ? 0 : long), middle: y(mark.percent) - 9 };
-    const meets = (one) => box.left < one.right && one.left < box.right && Math.abs(box.middle - one.middle) < 13;
-    if (box.left < 0 || box.right > width || taken.some(meets)) continue;
-    taken.push(box);
-    chosen.push({ mark, left });
+    const names = rises ? ['left', 'right', 'above'] : ['right', 'left', 'above'];
+    const place = names.map((name) => PLACES[name]).find((each) => isFree(boxOf(mark, each)));
+    if (!place) continue;
+    taken.push(boxOf(mark, place));
+    chosen.push({ mark, ...place });
   }
   return chosen;
 }

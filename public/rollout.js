@@ -163,16 +163,16 @@ function Evidence({ rollout, body, parts: { Chart, Legend, save } }) {
 }
 
 function Tests({ rollout }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${`Evidence on ${rollout.gate}`}><table>
+  return html`<div class="scroll tests" tabindex="0" role="region" aria-label=${`Evidence on ${rollout.gate}`}><table>
     <thead><tr><th scope="col">Test</th><th scope="col" class="number">Evidence (e)</th><th scope="col" class="number">Threshold</th>
-      <th scope="col" class="number">Bad for, candidate</th><th scope="col" class="number">Bad for, control</th>
+      <th scope="col" class="number">Users hit, candidate</th><th scope="col" class="number">Users hit, control</th>
       <th scope="col" class="number">Harm ruled out</th></tr></thead>
     <tbody>${rollout.evidence.map((row) => html`<tr key=${row.test}>
       <th scope="row">${row.words}</th>
       <td class="number">${row.breached && html`<strong class="breached">worse</strong> `}${eText(row.log_e)}</td>
       <td class="number">${eText(row.log_threshold)}</td>
-      <td class="number">${isNumber(row.treated) ? `${count(row.treated)} users` : NOTHING}</td>
-      <td class="number">${isNumber(row.control) ? `${count(row.control)} users` : NOTHING}</td>
+      <td class="number">${count(row.treated)}</td>
+      <td class="number">${count(row.control)}</td>
       <td class="number heat">${isNumber(row.safe) && html`<i style=${{ width: `${100 * row.safe}%` }}></i>`}<span>${
         isNumber(row.safe) ? `${Math.floor(100 * row.safe)} %` : NOTHING}</span></td></tr>`)}</tbody>
   </table></div>

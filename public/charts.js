@@ -314,13 +314,12 @@ const DECADES = { low: -4, high: 4 };
 export function evidence(body, readings, width, { series, format, label }) {
   const { danger: wrong, surface, muted } = theme();
   const height = (row, test, threshold) => (row.log_e?.[test] == null ? NaN : (row.log_e[test] - threshold) / Math.LN10);
-  const heights = readings.flatMap((row) => series.map(([test, , threshold]) => height(row, test, threshold)));
-  const known = heights.filter(Number.isFinite);
-  const low = Math.max(DECADES.low, Math.floor(Math.min(-3, ...known)));
-  const high = Math.min(DECADES.high, Math.ceil(Math.max(0.5, ...known)));
+  const heightsOf = (row) => series.map(([test, , threshold]) => height(row, test, threshold)).filter(Number.isFinite);
+  const known = readings.flatMap(heightsOf);
+  const low = Math.max(DECADES.low, Math.floor(known.reduce((one, other) => Math.min(one, other), -3)));
+  const high = Math.min(DECADES.high, Math.ceil(known.reduce((one, other) => Math.max(one, other), 0.5)));
   const inside = (value) => Math.min(high, Math.max(low, value));
   const ticks = Array.from({ length: high - low + 1 }, (_, index) => low + index);
-  const highest = (row) => Math.max(...series.map(([test, , threshold]) => height(row, test, threshold)).filter(Number.isFinite));
   const say = (row) =>
     [timeText(row.at), ...series.map(([test, name, threshold]) => `${name}: ${format(row.log_e?.[test])} of ${format(threshold)}`)].join('\n');
   return finished(
@@ -346,7 +345,7 @@ export function evidence(body, readings, width, { series, format, label }) {
             fill: wrong, stroke: surface, strokeWidth: 3,
           }),
           ruleX(readings, pointerX({ x: 'at', stroke: muted, strokeOpacity: 0.5 })),
-          tip(readings, pointerX({ x: 'at', y: (row) => inside(highest(row)), title: say, ...tipStyle() })),
+          tip(readings, pointerX({ x: 'at', y: (row) => inside(Math.max(...heightsOf(row))), title: say, ...tipStyle() })),
         ],
       }),
     ),

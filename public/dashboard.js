@@ -217,9 +217,10 @@ function Legend({ names, kind, failed = false }) {
 /**
  * A panel on a card: title, exports, what it shows or why it shows nothing, and its rows as a table.
  * @param {{name: string, title: string, note: string, asked: object, beat: number, size?: string, table?: boolean,
- *   filled?: (body: object) => boolean, empty: string, children: (body: object, renew: () => void) => unknown}} props
+ *   filled?: (body: object) => boolean, lasting?: boolean, empty: string,
+ *   children: (body: object, renew: () => void) => unknown}} props lasting: what is there stays, below its problem
  */
-function Card({ name, title, note, asked, beat, size = '', table = true, filled = hasRows, empty, children }) {
+function Card({ name, title, note, asked, beat, size = '', table = true, filled = hasRows, lasting = false, empty, children }) {
   const [{ body, problem, busy }, retry] = usePanel(name, asked, beat);
   const card = useRef(null);
   const [said, setSaid] = useState('');
@@ -235,15 +236,16 @@ function Card({ name, title, note, asked, beat, size = '', table = true, filled 
   const drawn = () => card.current.querySelector('.chart svg');
   const [hasChart, setHasChart] = useState(false);
   useEffect(() => setHasChart(drawn() !== null));
+  const wrong = problem && html`<div class="said wrong" role="alert"><span>${problem}</span><button type="button" onClick=${retry}>Try again</button></div>`;
   let shown;
-  if (problem) {
-    shown = html`<div class="said wrong" role="alert"><span>${problem}</span><button type="button" onClick=${retry}>Try again</button></div>`;
+  if (problem && !(lasting && body)) {
+    shown = wrong;
   } else if (body === null) {
     shown = html`<div class="waiting" role="status"><span class="visually-hidden">Loading ${title}</span></div>`;
   } else if (!filled(body)) {
     shown = html`<div class="said">${empty}</div>`;
   } else {
-    shown = children(body, retry);
+    shown = [wrong, children(body, retry)];
   }
   return html`<section class=${`card ${size}`} ref=${card} aria-labelledby=${`title-${name}`}>
     <div class="card-head">
@@ -567,7 +569,7 @@ function Dashboard() {
         ${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Savings" />`}<//>
 
       <${Card} ...${panel} name="rollout" size="whole short" title="Rollout" note="How far the candidate has come, and what decided it"
-        filled=${hasRollouts} empty="No rollout has begun.">
+        filled=${hasRollouts} lasting=${true} empty="No rollout has begun.">
         ${(body, renew) => html`<${Rollouts} body=${body} renew=${renew} parts=${{ Chart, Legend, Swatch, save }} />`}<//>
       <${Card} ...${panel} name="jobs" size="short" title="Video jobs" note="Scripts to narrated films" empty="No video was made."
         >${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Video jobs" />`}<//>

@@ -107,11 +107,13 @@ async function commanded(action, gate) {
  * and by the status, which knows since when nothing has changed.
  */
 function course(rollout, rows, body) {
-  const [from, to] = [new Date(body.from), new Date(Math.min(Date.now(), new Date(body.to)))];
   const known = [...(rollout.readings ?? []), ...rows]
     .map(({ at, percent }) => ({ at: moment(at), percent }))
     .filter(({ at, percent }) => at && isNumber(percent))
     .sort((one, other) => one.at - other.at);
+  // The page's clock may be slow.
+  const now = Math.max(Date.now(), known.at(-1)?.at ?? 0);
+  const [from, to] = [new Date(body.from), new Date(Math.min(now, new Date(body.to)))];
   const since = moment(rollout.since);
   const before = known.findLast(({ at }) => at < from) ?? (since && since < from ? rollout : null);
   const points = known.filter(({ at }) => at >= from && at <= to);
@@ -242,8 +244,7 @@ function Question({ name, gate, busy, problem, confirm, close }) {
   const dialog = useRef(null);
   const [ready, setReady] = useState(back);
   useEffect(() => dialog.current.showModal(), []);
-  return html`<dialog class="confirm" ref=${dialog} aria-labelledby="confirm-title" onClose=${close}
-    onClick=${(event) => event.target === dialog.current && dialog.current.close()}>
+  return html`<dialog class="confirm" ref=${dialog} aria-labelledby="confirm-title" onClose=${close}>
     <h2 id="confirm-title">${question} <code>${gate}</code></h2>
     ${back
       ? html`<p>Everybody gets production again, at once. The rollout can only be begun anew afterwards.</p>`

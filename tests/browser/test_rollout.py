@@ -395,6 +395,24 @@ def test_what_fails_is_told(page: Page, site: str) -> None:
     expect(alert).to_have_count(0)
 
 
+def test_one_can_go_back_while_the_panel_fails(page: Page, site: str) -> None:
+    """A panel that can't be renewed says so and takes away neither an open dialog nor the buttons."""
+    gateway = under_way()
+    card = opened(page, site, gateway)
+    card.get_by_role("button", name="Roll back…").click()
+    refusal = json.dumps({"detail": "The database rests."})
+    page.route("**/api/dashboard/rollout*", lambda route: route.fulfill(status=503, body=refusal))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(card.get_by_text("The database rests.")).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(card.locator(".rollout-status")).to_have_text("Rolled back")
+    assert gateway.commands == ["roll_back"]
+    page.unroute("**/api/dashboard/rollout*")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(card.get_by_text("The database rests.")).to_have_count(0)
+    expect(card.locator(".rollout-status")).to_have_text("Rolled back")
+
+
 def test_others_only_look(page: Page, site: str) -> None:
     """Who is no operator sees where the rollout is, and has no buttons."""
     card = opened(page, site, replace(under_way(), scope="own"))

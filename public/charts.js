@@ -33,6 +33,17 @@ const TEXTURES = [
   '<path d="M0 1.5H3M3 4.5H6"/>',
 ];
 const SVG = 'http://www.w3.org/2000/svg';
+/** How a decision over a rollout is drawn; in the order in which words are wanted where there is no room for all. */
+const MARKS = new Map([
+  ['rolled_back', { symbol: 'times', bad: true }],
+  ['done', { symbol: 'star' }],
+  ['paused', { symbol: 'square', hollow: true }],
+  ['held', { symbol: 'square' }],
+  ['started', { symbol: 'circle' }],
+  ['promoted', { symbol: 'triangle' }],
+  ['resumed', { symbol: 'diamond', hollow: true }],
+  ['went_on', { symbol: 'diamond' }],
+]);
 
 const darkness = matchMedia('(prefers-color-scheme: dark)');
 
@@ -65,8 +76,25 @@ function textures() {
   return defs;
 }
 
-/** A small picture of how a series is drawn, for a legend. */
+/** How Plot's dot draws a decision. */
+function markStyle(decision) {
+  const { symbol, hollow, bad } = MARKS.get(decision);
+  const stroke = bad ? theme().danger : theme().ink;
+  return { symbol, r: 4.5, stroke, strokeWidth: bad ? 2.5 : 1.5, fill: hollow ? theme().surface : stroke };
+}
+
+/** Whether a decision has a mark; the others are but notes of the machine. */
+export const hasMark = (decision) => MARKS.has(decision);
+
+/** A small picture of how a series is drawn, for a legend; of `kind` mark, of a decision. */
 export function swatch(index, kind) {
+  if (kind === 'mark') {
+    const mark = dot([0], { frameAnchor: 'middle', ...markStyle(index) });
+    const drawn = plot({ className: 'plot', width: 14, height: 14, margin: 0, axis: null, marks: [mark] });
+    // It would be read as text where it stands in a sentence.
+    drawn.querySelector('style').remove();
+    return drawn;
+  }
   const svg = document.createElementNS(SVG, 'svg');
   const shape = kind === 'line' ? { width: 22, height: 10 } : { width: 12, height: 12 };
   for (const [name, value] of Object.entries({ ...shape, 'aria-hidden': 'true' })) svg.setAttribute(name, value);
@@ -209,6 +237,127 @@ export function lines(body, width, { series, format, label }) {
     ),
     label,
   );
+}
+
+/**
+ * The share of users over time, as steps, and what was decided when, by a shape and, where there is room, by a word.
+ * @param {{points: {at: Date, percent: number}[], marks: {at: Date, percent: number, decision: string, word: string,
+ *   title: string}[], stages: number[], format: (percent: number) => string, label: string}} options percent: 0 to 100
+ */
+export function steps(body, width, { points, marks, stages, format, label }) {
+  const { ink, surface } = theme();
+  const { from, to } = ofStep(body);
+  const options = frame(body, width, {
+    marginTop: 20,
+    // The first stages are the smallest, and the ones that one looks at.
+    y: { type: 'sqrt', domain: [0, 100], nice: false, ticks: [0, ...stages], tickFormat: format },
+    marks: [],
+  });
+  const { marginLeft, marginRight, marginTop, marginBottom, height } = options;
+  const x = (at) => marginLeft + ((at - from) / (to - from)) * (width - marginLeft - marginRight);
+  const y = (percent) => height - marginBottom - Math.sqrt(percent / 100) * (height - marginTop - marginBottom);
+  const steps = { x: 'at', curve: 'step-after' };
+  options.marks.push(
+    areaY(points, { ...steps, y: 'percent', fill: colour(0), fillOpacity: 0.1 }),
+    lineY(points, { ...steps, y: 'percent', stroke: colour(0), strokeWidth: 2.25 }),
+    ...marks.map((mark) => dot([mark], { x: 'at', y: 'percent', ...markStyle(mark.decision) })),
+    ...withRoom(marks, x, y, width).map(({ mark, dx, dy, textAnchor }) =>
+      text([mark], { x: 'at', y: 'percent', text: 'word', textAnchor, dx, dy, fill: ink, stroke: surface, strokeWidth: 3 }),
+    ),
+    tip(marks, pointerX({ x: 'at', y: 'percent', title: 'title', ...tipStyle() })),
+  );
+  return finished(plot(options), label);
+}
+
+/** Where a word may stand by its mark. */
+const PLACES = {
+  left: { dx: -7, dy: -9, textAnchor: 'end' },
+  right: { dx: 7, dy: -9, textAnchor: 'start' },
+  above: { dx: 0, dy: -15, textAnchor: 'middle' },
+};
+const MARK = 6;
+const LINE = 12;
+
+/** The marks that have room for their words, and where: on no other word and no mark; the weightier come first. */
+function withRoom(marks, x, y, width) {
+  const order = [...MARKS.keys()];
+  const weight = (mark) => order.indexOf(mark.decision);
+  const taken = marks.map((mark) => ({ left: x(mark.at) - MARK, right: x(mark.at) + MARK, middle: y(mark.percent) }));
+  const boxOf = (mark, { dx, dy, textAnchor }) => {
+    const long = 6 * mark.word.length;
+    const left = x(mark.at) + dx - { start: 0, middle: long / 2, end: long }[textAnchor];
+    return { left, right: left + long, middle: y(mark.percent) + dy };
+  };
+  const isFree = (box) =>
+    box.left >= 0 && box.right <= width &&
+    !taken.some((one) => box.left < one.right && one.left < box.right && Math.abs(box.middle - one.middle) < LINE);
+  const chosen = [];
+  for (const mark of [...marks].sort((one, other) => weight(one) - weight(other) || other.at - one.at)) {
+    // What rises to a mark comes from below on its left.
+    const rises = mark.decision === 'promoted' || mark.decision === 'done';
+    const names = rises ? ['left', 'right', 'above'] : ['right', 'left', 'above'];
+    const place = names.map((name) => PLACES[name]).find((each) => isFree(boxOf(mark, each)));
+    if (!place) continue;
+    taken.push(boxOf(mark, place));
+    chosen.push({ mark, ...place });
+  }
+  return chosen;
+}
+
+const DECADES = { low: -4, high: 4 };
+
+/**
+ * E-values over time as parts of the thresholds they are held against, by powers of ten: all have one line to cross.
+ * @param {{series: [string, string, number][], format: (logE: number) => string, label: string}} options series: test,
+ *   name, threshold; `readings`: {at: Date, log_e: by test}, oldest first; thresholds and e-values as natural logarithms
+ */
+export function evidence(body, readings, width, { series, format, label }) {
+  const { danger: wrong, surface, muted } = theme();
+  const height = (row, test, threshold) => (row.log_e?.[test] == null ? NaN : (row.log_e[test] - threshold) / Math.LN10);
+  const heightsOf = (row) => series.map(([test, , threshold]) => height(row, test, threshold)).filter(Number.isFinite);
+  const known = readings.flatMap(heightsOf);
+  const low = Math.max(DECADES.low, Math.floor(known.reduce((one, other) => Math.min(one, other), -3)));
+  const high = Math.min(DECADES.high, Math.ceil(known.reduce((one, other) => Math.max(one, other), 0.5)));
+  const inside = (value) => Math.min(high, Math.max(low, value));
+  const ticks = Array.from({ length: high - low + 1 }, (_, index) => low + index);
+  const say = (row) =>
+    [timeText(row.at), ...series.map(([test, name, threshold]) => `${name}: ${format(row.log_e?.[test])} of ${format(threshold)}`)].join('\n');
+  return finished(
+    plot(
+      frame(body, width, {
+        marginTop: 20,
+        marginLeft: 60,
+        y: { domain: [low, high], nice: false, zero: false, ticks, tickFormat: partText },
+        marks: [
+          ruleY([0], { stroke: wrong, strokeWidth: 1.5, strokeDasharray: '4 3' }),
+          ...series.map(([test, , threshold], index) =>
+            lineY(readings, {
+              x: 'at',
+              y: (row) => inside(height(row, test, threshold)),
+              stroke: colour(index),
+              strokeWidth: 1.9,
+              strokeDasharray: dash(index),
+              marker: readings.length < 3 ? 'dot' : null,
+            }),
+          ),
+          text([0], {
+            x: () => ofStep(body).from, y: 0, text: () => 'above: proven worse', textAnchor: 'start', dx: 4, dy: -8,
+            fill: wrong, stroke: surface, strokeWidth: 3,
+          }),
+          ruleX(readings, pointerX({ x: 'at', stroke: muted, strokeOpacity: 0.5 })),
+          tip(readings, pointerX({ x: 'at', y: (row) => inside(Math.max(...heightsOf(row))), title: say, ...tipStyle() })),
+        ],
+      }),
+    ),
+    label,
+  );
+}
+
+/** A power of ten of the threshold: 1/100, threshold, ×10. */
+function partText(power) {
+  if (power === 0) return 'threshold';
+  const times = (10 ** Math.abs(power)).toLocaleString('en-US');
+  return power < 0 ? `1/${times}` : `×${times}`;
 }
 
 /** From the lower to the upper quartile of each model, the median as a dot. */

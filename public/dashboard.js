@@ -7,6 +7,7 @@
 
 import { html, render, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from './vendor/preact.js';
 import { colour, danger, intervals, isDark, lines, onTheme, quartiles, stack, svgFile, swatch, timeText } from './charts.js';
+import { Rollouts, hasRollouts } from './rollout.js';
 
 const RANGES = { '5m': '5 min', '1h': '1 h', '24h': '24 h', '7d': '7 d', '30d': '30 d' };
 const SPOKEN = { '5m': '5 minutes', '1h': 'hour', '24h': '24 hours', '7d': '7 days', '30d': '30 days' };
@@ -163,6 +164,8 @@ const heading = (column) => HEADINGS[column] ?? column[0].toUpperCase() + column
 /** Only what is long may break, or columns would be as narrow as a letter. */
 const classOf = (value) => (isNumber(value) ? 'number' : String(value ?? '').length > 40 ? 'text' : '');
 
+const hasRows = (body) => body.rows.length > 0;
+
 /* Parts of the page */
 
 function Table({ columns, rows, cell = null, tall = false, label }) {
@@ -214,9 +217,10 @@ function Legend({ names, kind, failed = false }) {
 /**
  * A panel on a card: title, exports, what it shows or why it shows nothing, and its rows as a table.
  * @param {{name: string, title: string, note: string, asked: object, beat: number, size?: string, table?: boolean,
- *   empty: string, children: (body: object) => unknown}} props
+ *   filled?: (body: object) => boolean, lasting?: boolean, empty: string,
+ *   children: (body: object, renew: () => void) => unknown}} props lasting: what is there stays, below its problem
  */
-function Card({ name, title, note, asked, beat, size = '', table = true, empty, children }) {
+function Card({ name, title, note, asked, beat, size = '', table = true, filled = hasRows, lasting = false, empty, children }) {
   const [{ body, problem, busy }, retry] = usePanel(name, asked, beat);
   const card = useRef(null);
   const [said, setSaid] = useState('');
@@ -232,20 +236,21 @@ function Card({ name, title, note, asked, beat, size = '', table = true, empty, 
   const drawn = () => card.current.querySelector('.chart svg');
   const [hasChart, setHasChart] = useState(false);
   useEffect(() => setHasChart(drawn() !== null));
+  const wrong = problem && html`<div class="said wrong" role="alert"><span>${problem}</span><button type="button" onClick=${retry}>Try again</button></div>`;
   let shown;
-  if (problem) {
-    shown = html`<div class="said wrong" role="alert"><span>${problem}</span><button type="button" onClick=${retry}>Try again</button></div>`;
+  if (problem && !(lasting && body)) {
+    shown = wrong;
   } else if (body === null) {
     shown = html`<div class="waiting" role="status"><span class="visually-hidden">Loading ${title}</span></div>`;
-  } else if (!rows.length) {
+  } else if (!filled(body)) {
     shown = html`<div class="said">${empty}</div>`;
   } else {
-    shown = children(body);
+    shown = [wrong, children(body, retry)];
   }
   return html`<section class=${`card ${size}`} ref=${card} aria-labelledby=${`title-${name}`}>
     <div class="card-head">
       <div><h2 id=${`title-${name}`}>${title}</h2><p>${note}</p></div>
-      ${rows.length > 0 && !problem && html`<div class="exports">
+      ${body && filled(body) && !problem && html`<div class="exports">
         <button type="button" onClick=${csv} aria-label=${`${title} as CSV`}>CSV</button>
         ${hasChart && html`<button type="button" aria-label=${`${title} as SVG`}
           onClick=${() => save(svgFile(drawn()), `${name}-${asked.range}.svg`)}>SVG</button>`}
@@ -563,8 +568,9 @@ function Dashboard() {
       <${Card} ...${panel} name="savings" title="Vendors’ caches" note="Input that was read before costs less" table=${false} empty=${QUIET}>
         ${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Savings" />`}<//>
 
-      <${Card} ...${panel} name="rollout" size="short" title="Rollout" note="Of groq_r1_v_production: share, and what decided it"
-        empty="No rollout has begun.">${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Rollout" />`}<//>
+      <${Card} ...${panel} name="rollout" size="whole short" title="Rollout" note="How far the candidate has come, and what decided it"
+        filled=${hasRollouts} lasting=${true} empty="No rollout has begun.">
+        ${(body, renew) => html`<${Rollouts} body=${body} renew=${renew} parts=${{ Chart, Legend, Swatch, save }} />`}<//>
       <${Card} ...${panel} name="jobs" size="short" title="Video jobs" note="Scripts to narrated films" empty="No video was made."
         >${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Video jobs" />`}<//>
 

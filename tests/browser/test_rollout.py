@@ -343,6 +343,7 @@ def test_rolled_back(page: Page, site: str, complaints: list[str]) -> None:
     expect(card.locator("tbody tr", has_text="worse").locator("th")).to_have_text("errors")
     expect(card.locator(".legend").first.locator("li").last).to_have_text("rolled back")
     expect(card.locator(".chart svg").first.get_by_text("rolled back")).to_have_count(1)
+    expect(card.locator(".chart svg").nth(1).get_by_text(re.compile("^×"))).to_have_text(["×10", "×100"])
     expect(card.locator(".stages [data-reached]")).to_have_count(0)
     assert buttons(card) == ["Restart…"]
     card.get_by_role("button", name="Restart…").click()

@@ -107,17 +107,17 @@ async function commanded(action, gate) {
  * and by the status, which knows since when nothing has changed.
  */
 function course(rollout, rows, body) {
-  const known = [...(rollout.readings ?? []), ...rows]
+  const unmoved = rollout.status === 'idle' ? [] : [{ at: rollout.since, percent: rollout.percent }];
+  const known = [...(rollout.readings ?? []), ...rows, ...unmoved]
     .map(({ at, percent }) => ({ at: moment(at), percent }))
     .filter(({ at, percent }) => at && isNumber(percent))
     .sort((one, other) => one.at - other.at);
   // The page's clock may be slow.
   const now = Math.max(Date.now(), known.at(-1)?.at ?? 0);
   const [from, to] = [new Date(body.from), new Date(Math.min(now, new Date(body.to)))];
-  const since = moment(rollout.since);
-  const before = known.findLast(({ at }) => at < from) ?? (since && since < from ? rollout : null);
+  const before = known.findLast(({ at }) => at < from);
   const points = known.filter(({ at }) => at >= from && at <= to);
-  if (before && isNumber(before.percent)) points.unshift({ at: from, percent: before.percent });
+  if (before) points.unshift({ at: from, percent: before.percent });
   if (points.length && isNumber(rollout.percent)) points.push({ at: to, percent: rollout.percent });
   return points;
 }

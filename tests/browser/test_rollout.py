@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 AXE = Path(__file__).parent / "axe"
 GATE = "groq_r1_v_production"
 HOSTILE = '<img src=x onerror="document.title=1">"\'=1+1'
+TIMES = "\N{MULTIPLICATION SIGN}"
 HOUR_S = 3600.0
 USERS_PER_DAY = 1200.0
 COLUMNS = ("at", "gate", "rollout_id", "decision", "percent", "reason")
@@ -343,6 +344,9 @@ def test_rolled_back(page: Page, site: str, complaints: list[str]) -> None:
     expect(card.locator("tbody tr", has_text="worse").locator("th")).to_have_text("errors")
     expect(card.locator(".legend").first.locator("li").last).to_have_text("rolled back")
     expect(card.locator(".chart svg").first.get_by_text("rolled back")).to_have_count(1)
+    expect(card.locator(".chart svg").nth(1).get_by_text(re.compile(f"^{TIMES}"))).to_have_text(
+        [f"{TIMES}10", f"{TIMES}100"]
+    )
     expect(card.locator(".stages [data-reached]")).to_have_count(0)
     assert buttons(card) == ["Restart…"]
     card.get_by_role("button", name="Restart…").click()

@@ -101,12 +101,12 @@ class Rollouts:
     async def tick(self, gate: str) -> State:
         """Look, decide, carry out, and look again until nothing is left or something failed. Raises DataFailed."""
         look = await self._look(gate)
+        await self._keep_reading(look)
         for _ in range(ROUNDS):
             _, actions = tick(look.state, look.evidence, look.params, self._now())
             if not actions or not await self._carry_out(actions, look):
                 break
             look = await self._look(gate)
-        await self._keep_reading(look)
         return look.state
 
     async def order(self, gate: str, name: Command) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -119,6 +120,9 @@ def test_fault_25_a_breach_goes_to_zero(app: App, supabase: Project, github: Git
 
     loop.run(run(), 120)
     assert kinds(history(supabase))[-1] == "rolled_back"
+    # What proved it is on record too.
+    ((highest,),) = supabase.sql("select max((log_e ->> 'errors')::double precision) from public.rollout_readings")
+    assert highest >= math.log(250)
     (issue,) = github.issues
     assert "rolled back" in issue["title"]
     assert GATE in issue["body"]

@@ -102,7 +102,7 @@ SERVER_ONLY_FUNCTIONS = {
     *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),
     *("start_cron_run", "finish_cron_run", "apply_retention", "forget_user"),
     *("rollup_inference", "trim_telemetry", "record_feedback", "forget_feedback"),
-    *("experiment_units", "experiments_since", "keep_experiment_result"),
+    *("experiment_units", "experiments_since", "experiment_began", "keep_experiment_result"),
     *("look_at_rollout", "save_rollout", "keep_rollout_reading", "rollout_history", "rollout_traffic", "due_rollouts"),
     *("trim_rollouts", "flag_shares", "set_flag_share"),
 }

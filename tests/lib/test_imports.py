@@ -70,8 +70,18 @@ PURE = [
     *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
     *(
         f"lib/control/{name}.py"
-        for name in ("statistics", "anytime", "experiments", "guardrails", "rollout", "rollout_words", "forecast")
+        for name in (
+            "statistics",
+            "anytime",
+            "experiments",
+            "design",
+            "guardrails",
+            "rollout",
+            "rollout_words",
+            "forecast",
+        )
     ),
+    "lib/control/design.py",
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",

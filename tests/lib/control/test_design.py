@@ -1,0 +1,65 @@
+"""An experiment's arms and shares, as its specs have them; what can't be read is not guessed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from lib.control.design import design_of
+from lib.control.experiments import Design
+from lib.control.flags import EXPERIMENT
+from lib.control.specs import to_v2
+from tests.lib.control.test_flags import specs
+from tests.rollouts import SPECS
+
+VECTORS = Design("groq", {"groq": 400, "deepinfra": 300, "xai": 300})
+
+
+def test_both_layouts() -> None:
+    """The vectors' arms and the shipped ones."""
+    assert design_of(specs(), EXPERIMENT) == VECTORS
+    assert design_of(to_v2(specs()), EXPERIMENT) == VECTORS
+    assert design_of(SPECS, EXPERIMENT) == Design("groq", {"groq": 340, "deepinfra": 330, "xai": 330})
+
+
+def test_control_by_name() -> None:
+    """The arm that is called so is the control, wherever it stands."""
+    document = changed(lambda rules: rules[1].update(groupName="Control"))
+    assert design_of(document, EXPERIMENT) == Design("Control", {"groq": 400, "Control": 300, "xai": 300})
+
+
+def changed(edit: Any) -> dict[str, Any]:
+    """The vectors with the experiment's rules edited."""
+    document = copy.deepcopy(specs())
+    edit(next(config for config in document["dynamic_configs"] if config["name"] == EXPERIMENT)["rules"])
+    return document
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda rules: rules[0]["conditions"][0].update(type="user_field"),
+        lambda rules: rules[0]["conditions"][0].update(operator="gt"),
+        lambda rules: rules[0]["conditions"][0].update(targetValue="400"),
+        lambda rules: rules[0]["conditions"].append({"type": "public"}),
+        lambda rules: rules[0]["conditions"].clear(),
+        lambda rules: rules[1].update(passPercentage=50),
+        lambda rules: rules[1].update(groupName="groq"),
+        lambda rules: rules[2]["conditions"][0].update(targetValue=1001),
+        lambda rules: rules.reverse(),
+        lambda rules: rules.clear(),
+        lambda rules: rules.__delitem__(slice(1, None)),
+    ],
+)
+def test_what_is_not_guessed(edit: Any) -> None:
+    """Any other way of dividing users, and an experiment with a single arm."""
+    assert design_of(changed(edit), EXPERIMENT) is None
+
+
+def test_not_there() -> None:
+    """No such experiment, no specs."""
+    assert design_of(specs(), "other") is None
+    assert design_of({}, EXPERIMENT) is None
+    assert design_of({"feature_gates": [1]}, EXPERIMENT) is None

@@ -127,6 +127,8 @@ class Fal:
             await asyncio.sleep(self._deadlines.interval_s)
         answer = await self._look(lambda: client.fetch(handle.response_url))
         links, seed = _links(answer)
+        for link in links:
+            self._check_place(link)  # once: looked at again, it would still be the same
         pictures = [
             await self._look(lambda link=link: self._download(link), self._deadlines.download_s) for link in links
         ]
@@ -160,7 +162,6 @@ class Fal:
             await self._call(self._deadlines.cancel_s, client.cancel(model.id, request_id))
 
     async def _download(self, url: str) -> Picture:
-        self._check_place(url)
         picture = read_picture(await _fetch(self._http(), url))
         if picture is None:
             raise BrokenStream

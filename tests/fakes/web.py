@@ -71,6 +71,7 @@ class Web:
         self._left = 0
         self._listener = Listener(loop, self._serve)
         self.url = self._listener.url
+        self.port = self._listener.port
 
     def script(self, *answers: Told) -> None:
         """What to answer the next requests, one each."""

@@ -16,7 +16,7 @@ from lib.data.rollups import catch_up
 from lib.ids import uuid7
 from local.server import Site
 from tests.api.conftest import over
-from tests.conftest import OPERATOR_KEY, ROOT, Served
+from tests.conftest import OPERATOR_KEY, ROOT, served_site
 from tests.fakes.loop import LoopThread
 from tests.local.supabase.conftest import Project
 from tests.rollouts import Config, app_over
@@ -68,18 +68,24 @@ async def filled(app: App, users: dict[str, int], failing: str) -> None:
     await catch_up(app.supabase.rpc, 60.0)
 
 
-def analyses(app: App, loop: LoopThread) -> list[dict[str, Any]]:
+@pytest.fixture
+def url(app: App, loop: LoopThread) -> Iterator[str]:
+    """The instance, served."""
+    with served_site(Site(ROOT, app), loop) as url:
+        yield url
+
+
+def analyses(url: str) -> list[dict[str, Any]]:
     """What the dashboard shows."""
-    with Served(Site(ROOT, app), loop) as site:
-        return httpx.get(f"{site.url}/api/dashboard/arms?range=24h", headers=OPERATOR).json()["analyses"]
+    return httpx.get(f"{url}/api/dashboard/arms?range=24h", headers=OPERATOR).json()["analyses"]
 
 
-def test_what_the_cron_finds(app: App, loop: LoopThread) -> None:
+def test_what_the_cron_finds(app: App, url: str, loop: LoopThread) -> None:
     """Intervals, the sample ratio, and a verdict that an arm is worse; for both periods, and the same again."""
     loop.run(filled(app, {"groq": 170, "deepinfra": 165, "xai": 165}, failing="xai"))
     assert app.experiments is not None
     assert loop.run(app.experiments.run(), 120) == {EXPERIMENT: 500}
-    (found,) = analyses(app, loop)
+    (found,) = analyses(url)
     result = found["result"]
     assert result["sample_ratio"]["ok"]
     assert {each["arm"]: each["status"] for each in result["verdicts"]} == {"deepinfra": "keep looking", "xai": "worse"}
@@ -87,26 +93,26 @@ def test_what_the_cron_finds(app: App, loop: LoopThread) -> None:
     assert {(each["arm"], each["measure"]) for each in worse} >= {("xai", "error_rate")}
     assert (result["control"], result["warnings"]) == ("groq", [])
     loop.run(app.experiments.run(), 120)
-    assert analyses(app, loop)[0]["result"] == result
+    assert analyses(url)[0]["result"] == result
 
 
-def test_broken_assignment(app: App, loop: LoopThread) -> None:
+def test_broken_assignment(app: App, url: str, loop: LoopThread) -> None:
     """Users who are spread otherwise than the specs say make no verdict."""
     loop.run(filled(app, {"groq": 40, "deepinfra": 40, "xai": 200}, failing="xai"))
     assert app.experiments is not None
     loop.run(app.experiments.run(), 120)
-    (found,) = analyses(app, loop)
+    (found,) = analyses(url)
     assert not found["result"]["sample_ratio"]["ok"]
     assert {each["status"] for each in found["result"]["verdicts"]} == {"broken"}
 
 
-def test_shares_that_cannot_be_read(app: App, config: Config, loop: LoopThread) -> None:
+def test_shares_that_cannot_be_read(app: App, url: str, config: Config, loop: LoopThread) -> None:
     """They are not guessed: no sample ratio, no verdict, and why."""
     config.items["statsig"]["dynamic_configs"][0]["rules"][0]["passPercentage"] = 50
     loop.run(filled(app, {"groq": 20, "deepinfra": 20}, failing=""))
     assert app.experiments is not None
     loop.run(app.experiments.run(), 120)
-    (found,) = analyses(app, loop)
+    (found,) = analyses(url)
     result = found["result"]
     assert (result["sample_ratio"], result["verdicts"], len(result["warnings"])) == (None, [], 1)
     assert [arm["users"] for arm in result["arms"]] == [20, 20]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -14,6 +15,7 @@ from lib.control.specs import to_v2
 from tests.lib.control.test_flags import specs
 from tests.rollouts import SPECS
 
+Rules: TypeAlias = list[dict[str, Any]]
 VECTORS = Design("groq", {"groq": 400, "deepinfra": 300, "xai": 300})
 
 
@@ -30,30 +32,38 @@ def test_control_by_name() -> None:
     assert design_of(document, EXPERIMENT) == Design("Control", {"groq": 400, "Control": 300, "xai": 300})
 
 
-def changed(edit: Any) -> dict[str, Any]:
+def changed(edit: Callable[[Rules], object]) -> dict[str, Any]:
     """The vectors with the experiment's rules edited."""
     document = copy.deepcopy(specs())
     edit(next(config for config in document["dynamic_configs"] if config["name"] == EXPERIMENT)["rules"])
     return document
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda rules: rules[0]["conditions"][0].update(type="user_field"),
-        lambda rules: rules[0]["conditions"][0].update(operator="gt"),
-        lambda rules: rules[0]["conditions"][0].update(targetValue="400"),
-        lambda rules: rules[0]["conditions"].append({"type": "public"}),
-        lambda rules: rules[0]["conditions"].clear(),
-        lambda rules: rules[1].update(passPercentage=50),
-        lambda rules: rules[1].update(groupName="groq"),
-        lambda rules: rules[2]["conditions"][0].update(targetValue=1001),
-        lambda rules: rules.reverse(),
-        lambda rules: rules.clear(),
-        lambda rules: rules.__delitem__(slice(1, None)),
-    ],
-)
-def test_what_is_not_guessed(edit: Any) -> None:
+def _no_arms(rules: Rules) -> None:
+    rules.clear()
+
+
+def _one_arm(rules: Rules) -> None:
+    del rules[1:]
+
+
+EDITS: dict[str, Callable[[Rules], object]] = {
+    "another condition": lambda rules: rules[0]["conditions"][0].update(type="user_field"),
+    "another operator": lambda rules: rules[0]["conditions"][0].update(operator="gt"),
+    "no number": lambda rules: rules[0]["conditions"][0].update(targetValue="400"),
+    "two conditions": lambda rules: rules[0]["conditions"].append({"type": "public"}),
+    "no condition": lambda rules: rules[0]["conditions"].clear(),
+    "a part of them": lambda rules: rules[1].update(passPercentage=50),
+    "a name twice": lambda rules: rules[1].update(groupName="groq"),
+    "too many buckets": lambda rules: rules[2]["conditions"][0].update(targetValue=1001),
+    "falling": lambda rules: rules.reverse(),
+    "no arms": _no_arms,
+    "one arm": _one_arm,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_what_is_not_guessed(edit: Callable[[Rules], object]) -> None:
     """Any other way of dividing users, and an experiment with a single arm."""
     assert design_of(changed(edit), EXPERIMENT) is None
 

@@ -23,11 +23,11 @@ install-dev:
 
 .PHONY: test
 test: install-dev ## Install what it needs, run the tests (under five minutes)
-	@$(PY) -m pytest -n 2 -m "not slow"
+	@$(PY) -m pytest -n 3 -m "not slow"
 
 .PHONY: test-all
 test-all: install-dev ## The same and the slow ones: a real browser, a real Vercel build
-	@$(PY) -m pytest -n 2 -m "not slow"
+	@$(PY) -m pytest -n 3 -m "not slow"
 	@$(PY) -m pytest -m slow
 
 .PHONY: check

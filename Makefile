@@ -64,6 +64,10 @@ test-incidents: install-dev ## Twenty races of fifty deliveries, and the longer 
 test-kills: install-dev ## Kill an instance two hundred times between an answer and its events (fault row 27)
 	@KILLS=200 $(PY) -m pytest -k test_fault_27_killed
 
+.PHONY: test-vsl-kills
+test-vsl-kills: install-dev ## Kill an instance two hundred times while it makes sales letters (fault row 43; 6 min)
+	@KILLS=200 $(PY) -m pytest -s tests/api/test_fault_letters.py -k killed_at_random
+
 .PHONY: lock
 lock: install-dev ## Upgrade the pinned requirements
 	@sh scripts/lock

@@ -166,8 +166,8 @@ def test_a_whole_job(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fatal", range(STEPS))
-def test_killed_at_each_step_in_turn(scene: Scene, fatal: int) -> None:
-    """Whoever goes on does only what was not kept: nothing is made twice, and it ends as if nothing had been."""
+def test_fault_43_job_killed_at_each_step(scene: Scene, fatal: int) -> None:
+    """Killed in each step of a job, whoever goes on does only what was not kept; it ends as if nothing had been."""
     dead: list[bool] = []
 
     async def die(_: Step) -> None:
@@ -210,8 +210,8 @@ def test_two_processes_never_drive_the_same(scene: Scene) -> None:
     assert max(Counter(scene.hands.ended).values()) == 1
 
 
-def test_equal_requests_are_one_job(scene: Scene) -> None:
-    """Fifty at once, and one when it is done: the same id."""
+def test_fault_43_equal_requests_are_one_job(scene: Scene) -> None:
+    """Of fifty equal requests at once, and one when it is done, all get the same job."""
 
     async def go() -> set[str]:
         jobs = await asyncio.gather(*(scene.job() for _ in range(50)))

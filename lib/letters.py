@@ -17,7 +17,7 @@ from lib.data.circuit import Rpc
 from lib.data.idempotency import Kept, claim
 from lib.data.limits import Account, Limits, Subject
 from lib.data.remote import fetch_public, post_public
-from lib.errors import InvalidRequest
+from lib.errors import DataFailed, InvalidRequest
 from lib.ids import uuid7
 from lib.media.pictures import Pictures
 from lib.media.rendering import MediaContext
@@ -30,7 +30,7 @@ from lib.router.router import Context, Router
 from lib.telemetry.cost import worst_units_usd
 from lib.telemetry.events import Recorder
 from lib.telemetry.events import Subject as EventSubject
-from lib.vsl.asking import Asker
+from lib.vsl.asking import Asker, Memory
 from lib.vsl.brief import Brief
 from lib.vsl.jobs import Job, Jobs, Json
 from lib.vsl.pipeline import Made, Pipeline, Step, Works
@@ -176,7 +176,8 @@ class Letters:
         traits = _traits(job)
         flag, parameters = await self._steered(job.user_id, traits)
         context = self._context(job, flag, parameters, is_text=True)
-        asker = Asker(self._vendors.router, self._vendors.recorder, context, self._steering.policy(parameters))
+        policy, memory = self._steering.policy(parameters), self._memory(job)
+        asker = Asker(self._vendors.router, self._vendors.recorder, context, policy, memory)
         try:
             script = await write_script(job.request, asker)
         finally:
@@ -188,6 +189,18 @@ class Letters:
             served.provider if served else None,
             served.model.id if served else None,
         )
+
+    def _memory(self, job: Job) -> Memory:
+        """What models answered for this job's script before whoever asked them died."""
+        row = job.steps.get("script")
+
+        async def keep(key: str, answer: Json) -> None:
+            try:
+                await self.jobs.keep_answer(job.id, "script", key, answer)
+            except DataFailed as error:
+                log.warning("an answer could not be kept: %s", error.reason)
+
+        return Memory({} if row is None else row.answers, keep)
 
     async def _open(self, job: Job) -> MediaContext:
         """For whom a step is done, on an account of its own, and which vendors may be asked."""

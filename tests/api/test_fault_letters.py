@@ -28,8 +28,10 @@ from tests.conftest import hosted_over
 from tests.fakes.elevenlabs import FakeElevenLabs, timed
 from tests.fakes.fal import FakeFal
 from tests.fakes.loop import LoopThread
-from tests.fakes.vendor import Vendor
+from tests.fakes.vendor import Gate, Reply, Vendor
 from tests.fakes.web import Told, told
+from tests.lib.vsl.briefs import LAMP
+from tests.lib.vsl.test_script import HONEST, draft, said
 from tests.local.supabase.conftest import Project
 
 CRON = {"authorization": "Bearer cron-secret-0123456789"}
@@ -170,9 +172,40 @@ def test_fault_43_letter_killed_after_each_step(theatre: Theatre, start_instance
         assert sum(1 for _ in container.decode(video=0)) > 20
 
 
+def test_fault_43_script_killed_between_its_calls(
+    theatre: Theatre, start_instance: StartInstance, vendor: Vendor
+) -> None:
+    """A script of two calls, killed in the second: the first is not asked again, and each is on the bill once."""
+    gate = Gate()
+    lying = draft(proof="Loved by 9,000 campers. It weighs 310 grams.")
+    again = said({"narrations": [HONEST["proof"]]})
+    vendor.script(said(lying), Reply([gate]), again)
+    body = {**LAMP, "duration_s": 45, "frames": len(HONEST), "stop_after": "script"}
+    instance = start_instance(theatre.environ)
+    job_id = asked_for(instance.url, body)
+    until = time.monotonic() + 30
+    while len(vendor.requests) < 2:
+        assert time.monotonic() < until
+        PAUSE.wait(0.01)
+    instance.kill()
+    gate.open()
+    theatre.bury()
+    instance = start_instance(theatre.environ)
+    work(instance.url)
+    job = job_of_any(instance.url, job_id)
+    assert job["status"] == "succeeded"
+    assert [frame["narration"] for frame in job["result"]["script"]["frames"]] == list(HONEST.values())
+    asked = [request.body["messages"] for request in vendor.requests]
+    assert (len(asked), asked[1] == asked[2], asked[0] == asked[1]) == (3, True, False)
+    assert theatre.project.sql("select answers from public.vsl_steps") == [({},)]
+    vendor.script(said(lying), again)
+    whole = job_of_any(instance.url, asked_for(instance.url, {**body, "seed": 2}))
+    assert job["cost_usd"] == whole["cost_usd"] > 0
+
+
 @pytest.mark.slow
 def test_fault_43_letter_killed_at_random(theatre: Theatre, start_instance: StartInstance) -> None:
-    """Killed at random moments (`make test-vsl-kills`: 200), all letters are finished, and nothing kept is paid again."""
+    """Killed at random moments (`make test-vsl-kills`: 200), every letter is finished, nothing kept is paid again."""
     chance = random.Random(20261123)  # noqa: S311 - no secret
     theatre.fal.takes_s = theatre.voice.takes_s = VENDOR_TAKES_S
     kills = jobs = 0

@@ -21,7 +21,7 @@ from lib.control.edge_config import EdgeConfig, Writer
 from lib.control.flags import Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
-from lib.cron import TASKS, Task
+from lib.cron import TASKS, Task, call_worker
 from lib.data.accounts import Accounts
 from lib.data.assets import Assets
 from lib.data.circuit import Circuit
@@ -86,6 +86,8 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_cli
 """At INFO they log every request, at DEBUG the whole prompt."""
 VOICES_S = 30.0
 LEFTOVERS_S = 60.0
+LETTERS_S = 25.0
+"""More than the worker takes to answer."""
 PATIENT_S = 8.0
 """For the database where nobody waits for an answer, or where a delivery that is refused may not come again."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
@@ -338,6 +340,13 @@ class App:
             tasks.append(Task("voices", VOICES_S, lambda _rpc, _box_s: voices.sync()))
         if (assets := self.assets) is not None:
             tasks.append(Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()))
+        settings = self.settings
+        if (site_url := settings.site_url) is not None and (secret := settings.cron_secret) is not None:
+            tasks.append(
+                Task(
+                    "sales letters", LETTERS_S, lambda _rpc, box_s: call_worker(self.exchange, site_url, secret, box_s)
+                )
+            )
         if self.watch is not None:
             tasks += self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush)
         return tasks

@@ -242,6 +242,30 @@ def job_of_any(url: str, job_id: str) -> dict[str, Any]:
         PAUSE.wait(0.2)
 
 
+def test_fault_43_abandoned_letter(theatre: Theatre, start_instance: StartInstance) -> None:
+    """Left behind by an instance that died, with nobody listening, a letter is finished by the cron's call."""
+    instance = start_instance(theatre.environ)
+    job_id = asked_for(instance.url, BRIEF)
+    instance.kill()
+    theatre.bury()
+    worker = start_instance(theatre.environ)
+    upkeep = start_instance({**theatre.environ, "SITE_URL": worker.url})
+    report = httpx.get(f"{upkeep.url}/api/health?run=1", headers=CRON, timeout=60).json()
+    assert report["tasks"]["sales letters"] == {"ok": True, "report": 200}
+    assert theatre.status(job_id) == "succeeded"
+    assert theatre.recorded() == Counter(picture=2, narration=2)
+
+
+def test_fault_43_letter_whose_worker_is_not_there(theatre: Theatre, start_instance: StartInstance) -> None:
+    """A worker that can't be called is a task that failed; the others are done all the same."""
+    upkeep = start_instance({**theatre.environ, "SITE_URL": theatre.fal.url})
+    theatre.fal.script(Told(401))
+    report = httpx.get(f"{upkeep.url}/api/health?run=1", headers=CRON, timeout=60).json()
+    assert report["outcome"] == "error"
+    assert [name for name, task in report["tasks"].items() if not task["ok"]] == ["sales letters"]
+    assert theatre.fal.asked[0].headers["authorization"] == CRON["authorization"]
+
+
 def test_fault_43_fifty_equal_letters(studio: Studio) -> None:
     """Fifty equal requests at once are one job; nothing is paid twice."""
     with ThreadPoolExecutor(50) as pool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lib.errors import DataFailed
 from lib.ids import uuid7
 from lib.vsl import pipeline
 from lib.vsl.jobs import Job, Jobs, Json, StillRunning
@@ -344,6 +345,21 @@ def test_time_that_runs_out_is_no_failure(scene: Scene) -> None:
     before, after = asyncio.run(go())
     assert ("film" in before.steps, before.status, after.status) == (False, "running", "succeeded")
     assert scene.hands.began.count("film") == 1
+
+
+def test_what_could_not_be_kept_is_left_at_once(scene: Scene) -> None:
+    """A driver that the database failed once gives the job back: nobody waits for its lease to end."""
+
+    async def go() -> Job:
+        job = await scene.job()
+        scene.rows.refuse_next = {"finish_vsl_step"}
+        with pytest.raises(DataFailed):
+            await scene.drive(job)
+        await scene.drive(job)
+        return await scene.read(job)
+
+    job = asyncio.run(go())
+    assert (job.status, scene.hands.ended.count("script")) == ("succeeded", 2)
 
 
 def test_canceling_what_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

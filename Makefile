@@ -109,8 +109,8 @@ bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 mi
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)
 
 .PHONY: bench-vsl
-bench-vsl: install-dev ## Composing a video beside encoding its frames alone and beside moviepy (5 min; WRITE=1)
-	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write)
+bench-vsl: install-dev ## A whole letter; composing it beside encoding alone and beside moviepy (8 min; WRITE=1, PART=job)
+	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write) $(PART)
 
 .PHONY: bench-rollout
 bench-rollout: install-dev ## Simulate what the rollout promises (half an hour; WRITE=1 renews docs/rollout-benchmark.md)

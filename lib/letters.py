@@ -33,6 +33,7 @@ from lib.telemetry.events import Subject as EventSubject
 from lib.vsl.asking import Asker, Memory
 from lib.vsl.brief import Brief
 from lib.vsl.jobs import Job, Jobs, Json
+from lib.vsl.manifest import manifest_of
 from lib.vsl.pipeline import Made, Pipeline, Step, Works
 from lib.vsl.plan import Worst, content_key, measure, plan
 from lib.vsl.price import Route, estimate, worst_script_microusd
@@ -89,7 +90,7 @@ class Letters:
         self._steering = steering
         self._vendors = vendors
         self._webhook_secret = webhook_secret
-        tools = Tools(assets, vendors.pictures, vendors.speaker, self._write, self._open, fetch_public)
+        tools = Tools(assets, vendors.pictures, vendors.speaker, self._write, self._tell, self._open, fetch_public)
         self._studio = Studio(tools)
         works = Works(self._plan, self._studio.do, self._studio.instead, measure, finished)
         self.pipeline = Pipeline(self.jobs, rpc, works)
@@ -190,6 +191,11 @@ class Letters:
             served.model.id if served else None,
         )
 
+    async def _tell(self, job: Job, results: Mapping[str, Json]) -> Json:
+        """The manifest, with what the job has cost by now."""
+        now = await self.jobs.find(job.user_id, job.id)
+        return manifest_of(now or job, results).json()
+
     def _memory(self, job: Job) -> Memory:
         """What models answered for this job's script before whoever asked them died."""
         row = job.steps.get("script")
@@ -244,10 +250,12 @@ class Letters:
 
 
 def finished(job: Job, results: Mapping[str, Json]) -> Json:
-    """What a job came to: its manifest, without addresses, which do not last."""
+    """What a job came to, without addresses, which do not last. Its files hold a manifest with all the rest."""
     script = results["script"]
+    film = results.get("film")
+    made: Json = {} if film is None else {**film, "files": {**film["files"], "manifest": results["manifest"]}}
     told: Json = {
-        "schema": "vsl.manifest/1",
+        "schema": "vsl.result/1",
         "id": job.id,
         "created_at": job.created_at,
         "title": script["title"],
@@ -258,7 +266,7 @@ def finished(job: Job, results: Mapping[str, Json]) -> Json:
         "script": {"title": script["title"], "frames": script["frames"]},
         "request_hash": content_key("job", job.request, []),
     }
-    return {**told, **results.get("film", {})}
+    return {**told, **made}
 
 
 def _worst(routes: Sequence[Route], units: Units) -> int:

@@ -58,6 +58,9 @@ Open = Callable[[Job], Awaitable[MediaContext]]
 Write = Callable[[Job], Awaitable[Made]]
 """The script of a job. Raises AppError."""
 
+Tell = Callable[[Job, Mapping[str, Json]], Awaitable[Mapping[str, Any]]]
+"""What is to be told of a job whose film is there: its manifest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -67,6 +70,7 @@ class Tools:
     pictures: Pictures
     speaker: Speaker
     write: Write
+    tell: Tell
     open: Open
     fetch: Fetch
 
@@ -82,21 +86,8 @@ class Studio:
 
     async def do(self, job: Job, step: Step, results: Mapping[str, Json]) -> Made:
         """See pipeline.Do."""
-        kind, _, number = step.name.partition("/")
         try:
-            match kind:
-                case "script":
-                    return await self._tools.write(job)
-                case "picture":
-                    return await self._picture(job, int(number), results)
-                case "narration":
-                    return await self._narration(job, int(number), results)
-                case "music":
-                    return await self._music(job)
-                case "clip":
-                    return await self._clip(job, int(number), results)
-                case _:
-                    return await self._film(job, results)
+            return await self._done(job, step, results)
         except DataFailed as error:
             if error.reason.startswith((*NOT_WELL, RESTING)):
                 raise  # nothing can be kept now: whoever goes on does it
@@ -107,6 +98,17 @@ class Studio:
             ) from error
         except AppError as error:
             raise _failed(error) from error
+
+    async def _done(self, job: Job, step: Step, results: Mapping[str, Json]) -> Made:
+        kind, _, number = step.name.partition("/")
+        of_a_frame = {"picture": self._picture, "narration": self._narration, "clip": self._clip}
+        if kind in of_a_frame:
+            return await of_a_frame[kind](job, int(number), results)
+        if kind == "script":
+            return await self._tools.write(job)
+        if kind == "music":
+            return await self._music(job)
+        return await (self._film(job, results) if kind == "film" else self._manifest(job, results))
 
     async def instead(self, job: Job, step: Step, results: Mapping[str, Json], error: StepFailed) -> Made | None:
         """A card with the frame's headline for a picture that could not be had, unless the job is strict."""
@@ -271,6 +273,10 @@ class Studio:
                 "timing": "estimated" if estimated else "exact",
             }
         )
+
+    async def _manifest(self, job: Job, results: Mapping[str, Json]) -> Made:
+        data = orjson.dumps(await self._tools.tell(job, results), option=orjson.OPT_INDENT_2)
+        return Made(_file(await self._part(job, "manifest", data, "application/json")))
 
     async def _clips(self, job: Job, results: Mapping[str, Json], *, only: int) -> Sequence[Clip]:
         """All clips as they are to be; the pictures that the one needs are here."""

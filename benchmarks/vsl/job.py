@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -24,10 +25,14 @@ MAX_OVER_PATH = 1.15
 CHANGED = "One charge gives you 40 hours of light."
 KINDS = ("script", "picture", "narration", "clip", "film", "manifest")
 PAID = ("script", "picture", "narration")
-COLOURS = dict(zip(KINDS, ("#8250df", "#0969da", "#1a7f37", "#bc4c00", "#cf222e", "#6e7781"), strict=True))
+COLOURS: dict[str, str] = dict(
+    zip(KINDS, ("#8250df", "#0969da", "#1a7f37", "#bc4c00", "#cf222e", "#6e7781"), strict=True)
+)
 MIB = 2**20
 LOOK_S = 0.05
 LEFT, WIDTH, ROW = 110, 640, 18
+MOST_LINES = 12
+FONT = 'font-family="system-ui, sans-serif" font-size="11"'
 
 
 @dataclass(frozen=True)
@@ -155,8 +160,8 @@ def section(first: dict[str, Any], second: dict[str, Any], peaks: Peaks, loads: 
     lasts = first["result"]["duration_s"]
     found = Section(
         f"A whole letter: {len(first['frames'])} frames, {lasts:.0f} s, 720p, on the embedded default",
-        "`make vsl`'s sample over what `make run` starts, its engines warm, all of this machine's cores for everything:\n"
-        "the server, Postgres, the models of text, pictures and speech, ffmpeg. Then the same with one sentence changed.",
+        "`make vsl`'s sample over what `make run` starts, its engines warm. All of it on this machine's cores:\n"
+        "server, Postgres, the models of text, pictures and speech, ffmpeg. Then the same with one sentence changed.",
         ("", "wall s", "steps done", "found again", "vendor calls", "cost $"),
     )
     for name, job in (("first", first), ("one sentence changed", second)):
@@ -171,15 +176,15 @@ def section(first: dict[str, Any], second: dict[str, Any], peaks: Peaks, loads: 
     along = sum(bar.lasts_s for bar in path)
     found.goals.append(Goal("whole job by its critical path", wall_s(first) / along, MAX_OVER_PATH))
     totals = {kind: sum(bar.lasts_s for bar in bars if bar.kind == kind) for kind in KINDS}
-    found.notes += [
+    notes = [
         f"Critical path as it ran, {along:.1f} s: {', '.join(bar.name for bar in path)}.",
         f"By dependencies alone, as if nothing had to share cores, engines and ffmpeg: {shortest_s(bars):.1f} s.",
         f"Seconds by kind of step: {', '.join(f'{kind} {seconds:.1f}' for kind, seconds in totals.items())}.",
-        f"Peak memory: server {peaks.server:.0f} MiB (with the gateway of the embedded Supabase), "
-        f"ffmpeg {peaks.ffmpeg:.0f} MiB.",
+        f"Peak memory: server {peaks.server:.0f} MiB, with the Supabase's gateway; ffmpeg {peaks.ffmpeg:.0f} MiB.",
         f"Load of the machine before, between and after: {', '.join(f'{load:.1f}' for load in loads)}.",
         f"The first job's steps, drawn from their rows: ![timeline]({PICTURE.name})",
     ]
+    found.notes += [textwrap.fill(note, 118, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
     return found
 
 
@@ -190,12 +195,11 @@ def drawn(bars: Sequence[Bar]) -> str:
     path = {bar.name for bar in path_of(bars)}
     scale = WIDTH / end_s
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 60} {height}" role="img"'
-        ' font-family="system-ui, sans-serif" font-size="11">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 60} {height}" role="img" {FONT}>',
         f"<title>{len(bars)} steps in {end_s:.1f} seconds; the critical path is outlined</title>",
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]
-    step_s = next(each for each in (1, 2, 5, 10, 20, 60) if end_s / each <= 12)  # noqa: PLR2004 - lines that can be told apart
+    step_s = next(each for each in (1, 2, 5, 10, 20, 60) if end_s / each <= MOST_LINES)
     for second in range(0, int(end_s) + 1, step_s):
         x = LEFT + second * scale
         lines.append(f'<path d="M{x:.1f} 20V{height - 14}" stroke="#d0d7de"/>')

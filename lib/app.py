@@ -23,7 +23,7 @@ from lib.control.flags import CANDIDATE_MODEL, GATED_ARM, Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.shares import DatabaseStore, Overlaid
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
-from lib.cron import TASKS, Task
+from lib.cron import TASKS, Task, call_worker
 from lib.data.accounts import Accounts
 from lib.data.assets import Assets
 from lib.data.circuit import Circuit
@@ -91,6 +91,8 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_cli
 VOICES_S = 30.0
 LEFTOVERS_S = 60.0
 ROLLOUTS_S, EXPERIMENTS_S = 60.0, 120.0
+LETTERS_S = 25.0
+"""More than the worker takes to answer."""
 PATIENT_S = 8.0
 """For the database where nobody waits for an answer, or where a delivery that is refused may not come again."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
@@ -396,6 +398,13 @@ class App:
             tasks.append(Task("rollouts", ROLLOUTS_S, lambda _rpc, _box_s: rollouts.run()))
         if (experiments := self.experiments) is not None:
             tasks.append(Task("experiments", EXPERIMENTS_S, lambda _rpc, _box_s: experiments.run()))
+        settings = self.settings
+        if (site_url := settings.site_url) is not None and (secret := settings.cron_secret) is not None:
+            tasks.append(
+                Task(
+                    "sales letters", LETTERS_S, lambda _rpc, box_s: call_worker(self.exchange, site_url, secret, box_s)
+                )
+            )
         if self.watch is not None:
             tasks += self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush)
         return tasks

@@ -96,7 +96,7 @@ SERVER_ONLY_FUNCTIONS = {
     *("begin_upload", "complete_upload", "remove_asset", "forget_lost_assets", "sweep_assets"),
     *("create_vsl_job", "vsl_job", "vsl_jobs_of", "claim_vsl_job", "renew_vsl_job", "release_vsl_job"),
     *("start_vsl_step", "finish_vsl_step", "finish_vsl_job", "cancel_vsl_job", "retry_vsl_job", "delete_vsl_job"),
-    *("claim_vsl_webhook", "finish_vsl_webhook"),
+    *("claim_vsl_webhook", "finish_vsl_webhook", "keep_vsl_answer"),
     *("accept_delivery", "pending_deliveries", "observe_incident", "resolve_incidents"),
     *("recover_incidents", "claim_incident", "record_incident", "human_on_incident", "incidents_to_settle"),
     *("incident_of", "take_turn", "applied_migrations", "operations_report", "prune_incidents"),

@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.events",
     },
     "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry"},
-    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors"},
+    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors", "lib.exchange"},
     "lib.incidents": {
         "lib.cron",
         "lib.data.circuit",

@@ -19,18 +19,15 @@ def design_of(document: Mapping[str, object], experiment: str) -> Design | None:
     The control is the arm called so, in any case of letters, else the first one. The document may be in either layout.
     """
     try:
-        specs = cast("Mapping[str, Any]", to_v2(document))
+        specs = to_v2(document)
     except ServiceFailed:
         return None
-    configs = cast("Mapping[str, Any]", specs.get("dynamic_configs") or {})
-    spec: object = configs.get(experiment)
-    if not isinstance(spec, Mapping):
-        return None
-    conditions = cast("Mapping[str, Any]", specs.get("condition_map") or {})
-    rules = cast("list[Mapping[str, Any]]", cast("Mapping[str, Any]", spec).get("rules") or [])
+    spec = _mapping(_mapping(specs.get("dynamic_configs")).get(experiment))
+    conditions = _mapping(specs.get("condition_map"))
     shares: dict[str, float] = {}
     taken = 0.0
-    for rule in rules:
+    # What is in v2's layout already was looked at by nobody.
+    for rule in map(_mapping, _list(spec.get("rules"))):
         upto = _upto(rule, conditions)
         name = rule.get("groupName") or rule.get("name")
         if upto is None or not taken < upto <= BUCKETS or not isinstance(name, str) or name in shares:
@@ -43,10 +40,18 @@ def design_of(document: Mapping[str, object], experiment: str) -> Design | None:
 
 def _upto(rule: Mapping[str, Any], conditions: Mapping[str, Any]) -> float | None:
     """Below which bucket users pass this rule; None where it asks for anything else."""
-    found = [conditions.get(each) for each in cast("list[str]", rule.get("conditions") or [])]
-    if len(found) != 1 or not isinstance(found[0], Mapping) or rule.get("passPercentage") != 100:  # noqa: PLR2004
+    found = [_mapping(conditions.get(str(each))) for each in _list(rule.get("conditions"))]
+    if len(found) != 1 or rule.get("passPercentage") != 100:  # noqa: PLR2004
         return None
-    condition = cast("Mapping[str, Any]", found[0])
+    condition = found[0]
     upto = condition.get("targetValue")
     fits = condition.get("type") == "user_bucket" and condition.get("operator") == "lt"
     return upto if fits and isinstance(upto, int | float) and not isinstance(upto, bool) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -73,3 +73,22 @@ def test_not_there() -> None:
     assert design_of(specs(), "other") is None
     assert design_of({}, EXPERIMENT) is None
     assert design_of({"feature_gates": [1]}, EXPERIMENT) is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"feature_gates": {}, "dynamic_configs": ["no map"]},
+        {"feature_gates": {}, "dynamic_configs": {"e": {"rules": ["no rule"]}}},
+        {"feature_gates": {}, "dynamic_configs": {"e": {"rules": {"no": "list"}}}},
+        {"feature_gates": {}, "dynamic_configs": {"e": {"rules": [{"groupName": "a", "conditions": [{"no": "id"}]}]}}},
+        {
+            "feature_gates": {},
+            "dynamic_configs": {"e": {"rules": [{"groupName": "a", "conditions": ["c"]}]}},
+            "condition_map": ["no map"],
+        },
+    ],
+)
+def test_a_broken_document_has_no_design(document: dict[str, object]) -> None:
+    """What the layout of the engine lets through reaches nobody as an exception."""
+    assert design_of(document, "e") is None

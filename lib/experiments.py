@@ -21,13 +21,11 @@ from lib.errors import DataFailed
 EVERY_S = 300.0
 TIMEOUT_S = 20.0
 KEPT = timedelta(days=90)
-"""How long events are kept: a verdict takes all of an experiment's users, so an older one has none."""
+"""How long events are kept: a verdict takes all users, so an older experiment has none."""
 AT_MOST_BESIDE_TRAFFIC = 2_000
 """Users of an analysis that rides on traffic, where it takes the processor from answers; more are for the cron."""
-UNREADABLE = "The flag's specs do not say how users are divided: so there is no sample ratio and no verdict."
-TOO_OLD = "The experiment began before the events that are still kept: so there is no verdict."
-
-NOTHING: Mapping[str, Any] = {"control": None, "arms": [], "differences": [], "sample_ratio": None, "verdicts": []}
+UNREADABLE = "The flag's specs do not say how users are divided: the arms are shown, and not compared."
+TOO_OLD = "Users were divided like this before the events that are still kept: so there is no verdict."
 
 log = logging.getLogger("experiments")
 _FIELDS = {each.name for each in fields(Unit)}
@@ -75,20 +73,29 @@ class Experiments:
         return done
 
     async def _analyse(self, name: str, design: Design | None, now: datetime, at_most: int | None) -> int:
-        began = datetime.fromisoformat(await self._rpc("experiment_began", {"p_experiment": name}))
-        whole = None if design is None or began < now - KEPT else await self._units(name, began, now)
-        most = 0
-        for period, span in ANALYSED.items():
-            units = await self._units(name, now - span, now)
-            most = max(most, len(units), len(whole or ()))
-            if at_most is not None and most > at_most:
-                return most
+        since = await self._since(name, design)
+        by_period = {period: await self._units(name, now - span, now) for period, span in ANALYSED.items()}
+        most = max(map(len, by_period.values()))
+        if at_most is not None and most > at_most:
+            return most
+        whole = None if design is None or since < now - KEPT else await self._units(name, since, now)
+        for period, units in by_period.items():
             # The same draws for the same hour: an analysis that is repeated says the same.
             chance = random.Random(f"{name} {period} {now:%Y-%m-%dT%H}")  # noqa: S311 - a bootstrap
             result = await asyncio.to_thread(analysed, units, design, whole, chance)
-            result["began"] = began.isoformat()
-            await self._rpc("keep_experiment_result", {"p_experiment": name, "p_period": period, "p_result": result})
+            kept = result | {"since": since.isoformat(), "shares": None if design is None else dict(design.shares)}
+            await self._rpc("keep_experiment_result", {"p_experiment": name, "p_period": period, "p_result": kept})
         return most
+
+    async def _since(self, name: str, design: Design | None) -> datetime:
+        """Since when users are divided as they are now, as far as the analyses until now have seen."""
+        rows: Sequence[Mapping[str, Any]] = await self._rpc("panel_analysis", {"p_period": max(ANALYSED)})
+        last = next((row["result"] for row in rows if row["experiment"] == name), None)
+        if last is None or last["shares"] is None:
+            return datetime.fromisoformat(await self._rpc("experiment_began", {"p_experiment": name}))
+        if design is None or last["shares"] == dict(design.shares):
+            return datetime.fromisoformat(last["since"])
+        return self._now()
 
     async def _units(self, name: str, begin: datetime, end: datetime) -> list[Unit]:
         given = {"p_experiment": name, "p_from": begin.isoformat(), "p_to": end.isoformat()}
@@ -99,23 +106,15 @@ class Experiments:
 def analysed(
     units: Sequence[Unit], design: Design | None, whole: Sequence[Unit] | None, chance: random.Random
 ) -> dict[str, Any]:
-    """See experiments.report, for a period; but the verdict is of `whole`, all users since the experiment began.
+    """See experiments.report, for a period; but the verdict is of `whole`, all users since they are divided like this.
 
-    `warnings` say what is missing and why: without a design the sample ratio and the verdicts, without `whole` these.
+    `warnings` say what is missing and why: without a design all that compares arms, without `whole` the verdicts.
     """
     if design is None:
         arms = sorted({unit.arm for unit in units})
-        if not arms:
-            return {
-                "control": None,
-                "arms": [],
-                "differences": [],
-                "sample_ratio": None,
-                "verdicts": [],
-                "warnings": [],
-            }
-        found = report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance)
-        return found | {"sample_ratio": None, "verdicts": [], "warnings": [UNREADABLE]}
+        alone = report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance)["arms"] if arms else []
+        compared: dict[str, Any] = {"control": None, "differences": [], "sample_ratio": None, "verdicts": []}
+        return compared | {"arms": alone, "warnings": [UNREADABLE]}
     found = report(units, design, chance)
     if whole is None:
         return found | {"verdicts": [], "warnings": [TOO_OLD]}

@@ -375,13 +375,13 @@ function Analysis({ analysis }) {
   return html`<div>
     ${(result.warnings ?? []).map((warning) => html`<p class="warning">${warning}</p>`)}
     ${(result.verdicts ?? []).map(({ arm, words }) => html`<p class="verdict" key=${arm}><strong>${words}</strong></p>`)}
-    ${ratio && html`<p class=${ratio.ok ? 'freshness' : 'warning'}>${ratio.ok
+    ${ratio && html`<p class=${ratio.ok ? 'verdict' : 'warning'}>${ratio.ok
       ? `Users are spread over the arms as they should be (p ${plain(ratio.p_value)}).`
       : `Users are not spread over the arms as they should be (p ${plain(ratio.p_value)}).`}</p>`}
     ${differences.length > 0 && html`<${Table} columns=${['arm', 'measure', 'difference', 'interval', 'clear']} rows=${differences}
       label=${`Differences to ${result.control}, with 95 % intervals`} />`}
-    <p class="freshness">Analysed ${timeText(new Date(at))}, over ${SPOKEN[period]}; verdicts are of all users since it began
-      and hold however often one looks, intervals for who looks once.</p>
+    <p class="freshness">Analysed ${timeText(new Date(at))}, over ${SPOKEN[period]}; verdicts are of all users
+      since they are divided like this and hold however often one looks, intervals for who looks once.</p>
   </div>`;
 }
 

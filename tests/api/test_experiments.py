@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from lib.app import App
+from lib.control.design import design_of
 from lib.control.flags import EXPERIMENT
 from lib.data.rollups import catch_up
 from lib.ids import uuid7
@@ -106,6 +108,33 @@ def test_broken_assignment(app: App, url: str, loop: LoopThread) -> None:
     assert {each["status"] for each in found["result"]["verdicts"]} == {"broken"}
 
 
+def test_another_split(app: App, url: str, config: Config, loop: LoopThread) -> None:
+    """Who was divided otherwise before counts for no verdict: a new split is no broken assignment."""
+    loop.run(filled(app, {"groq": 170, "deepinfra": 165, "xai": 165}, failing="xai"))
+    assert app.experiments is not None
+    loop.run(app.experiments.run(), 120)
+    rules = config.items["statsig"]["dynamic_configs"][0]["rules"]
+    for rule, upto in zip(rules, (800, 900, 1000), strict=True):
+        rule["conditions"][0]["targetValue"] = upto
+    config.items = {**config.items, "statsig": {**config.items["statsig"]}}
+    loop.run(followed(app), 30)
+    loop.run(app.experiments.run(), 120)
+    result = analyses(url)[0]["result"]
+    assert result["shares"] == {"groq": 800, "deepinfra": 100, "xai": 100}
+    assert {each["status"] for each in result["verdicts"]} == {"keep looking"}
+
+
+async def followed(app: App) -> None:
+    """Until the flags are decided by the new split."""
+    while True:
+        document = await app.flags.document()
+        assert document is not None
+        design = design_of(document, EXPERIMENT)
+        if design is not None and design.shares["groq"] == 800:
+            return
+        await asyncio.sleep(0.1)
+
+
 def test_shares_that_cannot_be_read(app: App, url: str, config: Config, loop: LoopThread) -> None:
     """They are not guessed: no sample ratio, no verdict, and why."""
     config.items["statsig"]["dynamic_configs"][0]["rules"][0]["passPercentage"] = 50
@@ -114,7 +143,8 @@ def test_shares_that_cannot_be_read(app: App, url: str, config: Config, loop: Lo
     loop.run(app.experiments.run(), 120)
     (found,) = analyses(url)
     result = found["result"]
-    assert (result["sample_ratio"], result["verdicts"], len(result["warnings"])) == (None, [], 1)
+    assert (result["control"], result["sample_ratio"], len(result["warnings"])) == (None, None, 1)
+    assert (result["differences"], result["verdicts"]) == ([], [])
     assert [arm["users"] for arm in result["arms"]] == [20, 20]
 
 

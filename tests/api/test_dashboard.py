@@ -97,9 +97,9 @@ def test_jobs_of_all_and_of_oneself(site: httpx.Client, supabase_project: Projec
     _, as_operator = signed_up(supabase_project, app_metadata={"role": "operator"})
     with supabase_project.database.connect() as connection:
         for user in (ann, bob):
-            now = {name: datetime.now(UTC) for name in ("next_at", "created_at", "updated_at")}
-            job = vsl_job(UUID(user), 1) | now | {"request": Jsonb({"product": "secret"}), "cost_microusd": 1_500_000}
-            Session(connection).insert("vsl_jobs", **job)
+            now = dict.fromkeys(("next_at", "created_at", "updated_at"), datetime.now(UTC))
+            more = {"request": Jsonb({"product": "secret"}), "cost_microusd": 1_500_000}
+            Session(connection).insert("vsl_jobs", **{**vsl_job(UUID(user), 1), **now, **more})
 
     def jobs_of(headers: dict[str, str]) -> set[str]:
         answer = get(site, "jobs", headers, range="1h").raise_for_status()

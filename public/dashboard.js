@@ -575,7 +575,7 @@ function Dashboard() {
         ${(body, renew) => html`<${Rollouts} body=${body} renew=${renew} parts=${{ Chart, Legend, Swatch, save }} />`}<//>
       <${Card} ...${panel} name="jobs" size="short" title="Video jobs" table=${false}
         note="The last fifty, scripts to narrated films" empty="No video was asked for in this range.">
-        ${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Video jobs" />`}<//>
+        ${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="The last video jobs" />`}<//>
 
       <${Card} ...${panel} name="recent" size="whole" title="Recent requests" note="The last fifty; what was asked and answered is kept nowhere"
         table=${false} empty=${QUIET}>${(body) => html`<${Recent} body=${body} open=${(request) => ask({ request })} />`}<//>

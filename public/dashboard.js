@@ -153,7 +153,9 @@ const HEADINGS = {
   cost_per_1k_output_tokens_usd: 'per 1k output tokens',
   saving_usd: 'Saved',
   cached_share: 'From cache',
+  duration_ms: 'Took',
   request_id: 'Request',
+  job_id: 'Job',
   error_code: 'Error',
   caller_kind: 'Caller',
   failed_calls: 'Failed calls',
@@ -598,8 +600,9 @@ function Dashboard() {
       <${Card} ...${panel} name="rollout" size="whole short" title="Rollout" note="How far the candidate has come, and what decided it"
         filled=${hasRollouts} lasting=${true} empty="No rollout has begun.">
         ${(body, renew) => html`<${Rollouts} body=${body} renew=${renew} parts=${{ Chart, Legend, Swatch, save }} />`}<//>
-      <${Card} ...${panel} name="jobs" size="short" title="Video jobs" note="Scripts to narrated films" empty="No video was made."
-        >${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="Video jobs" />`}<//>
+      <${Card} ...${panel} name="jobs" size="short" title="Video jobs" table=${false}
+        note="The last fifty, scripts to narrated films" empty="No video was asked for in this range.">
+        ${(body) => html`<${Table} columns=${body.columns} rows=${body.rows} label="The last video jobs" />`}<//>
 
       <${Card} ...${panel} name="recent" size="whole" title="Recent requests" note="The last fifty; what was asked and answered is kept nowhere"
         table=${false} empty=${QUIET}>${(body) => html`<${Recent} body=${body} open=${(request) => ask({ request })} />`}<//>

@@ -41,10 +41,14 @@ RANGES = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel; `columns` are its rows' names in the order of its table. Without a function it is empty as yet."""
+    """A panel; `columns` are its rows' names in the order of its table. Without a function, the API makes its rows.
+
+    `is_private`: its tables hold what callers wrote, and so are no operator's by policy.
+    """
 
     columns: tuple[str, ...]
     function: str | None = None
+    is_private: bool = False
 
 
 _CALL = (
@@ -82,7 +86,7 @@ PANELS = MappingProxyType(
         "arms": Panel(_ARM, "panel_arms"),
         "rollout": Panel(("at", "gate", "rollout_id", "decision", "percent", "reason")),
         "recent": Panel(_REQUEST, "panel_recent"),
-        "jobs": Panel(("at", "job_id", "status", "step", "duration_ms", "cost_usd")),
+        "jobs": Panel(("at", "job_id", "status", "step", "duration_ms", "cost_usd"), "panel_jobs", is_private=True),
         "savings": Panel(("provider", "input_tokens", "cached_tokens", "cached_share", "saving_usd"), "panel_savings"),
         "options": Panel(("filter", "value"), "panel_options"),
         "request": Panel(_CALL, "panel_request"),

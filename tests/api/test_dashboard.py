@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from lib.data.panels import FILTERS, PANELS, RANGES, arguments, period
 from lib.http.table import as_csv
 from tests.conftest import ACCESS, OPERATOR_KEY, USER_KEY, Serve
 from tests.db.conftest import Session
+from tests.db.test_access import vsl_job
 from tests.db.test_events import event
 from tests.local.supabase.conftest import PASSWORD, SECRET, Project, supabase
 
@@ -89,8 +90,33 @@ def test_operators_see_all_and_others_their_own(site: httpx.Client, supabase_pro
     assert requests_of(site, {}, name) == ("own", 0)
 
 
+def test_jobs_of_all_and_of_oneself(site: httpx.Client, supabase_project: Project) -> None:
+    """Operators by key and by token see every job, others their own, and nobody what it is about."""
+    ann, as_ann = signed_up(supabase_project)
+    bob, as_bob = signed_up(supabase_project, user_metadata={"role": "operator"})
+    _, as_operator = signed_up(supabase_project, app_metadata={"role": "operator"})
+    with supabase_project.database.connect() as connection:
+        for user in (ann, bob):
+            now = dict.fromkeys(("next_at", "created_at", "updated_at"), datetime.now(UTC))
+            more = {"request": Jsonb({"product": "secret"}), "cost_microusd": 1_500_000}
+            Session(connection).insert("vsl_jobs", **{**vsl_job(UUID(user), 1), **now, **more})
+
+    def jobs_of(headers: dict[str, str]) -> set[str]:
+        answer = get(site, "jobs", headers, range="1h").raise_for_status()
+        assert "secret" not in answer.text
+        rows = answer.json()["rows"]
+        assert [(row["status"], row["step"], row["cost_usd"]) for row in rows] == [("queued", "script", 1.5)] * len(
+            rows
+        )
+        return {row["job_id"] for row in rows}
+
+    of_ann, of_bob = ({str(vsl_job(UUID(user), 1)["id"])} for user in (ann, bob))
+    assert jobs_of(OPERATOR) == jobs_of(as_operator) == of_ann | of_bob
+    assert (jobs_of(as_ann), jobs_of(as_bob), jobs_of(KEY), jobs_of({})) == (of_ann, of_bob, set(), set())
+
+
 def test_every_panel(site: httpx.Client, supabase_project: Project) -> None:
-    """Each answers with the columns that it declares, in JSON and as CSV; rollouts and jobs are empty as yet."""
+    """Each answers with the columns that it declares, in JSON and as CSV; nothing was rolled out or filmed."""
     request_id = str(uuid4())
     record(
         supabase_project,

@@ -18,6 +18,7 @@ from tests.browser.test_playground import PHONE
 from tests.conftest import ACCESS, OPERATOR_KEY, Serve
 from tests.database import copied
 from tests.db.conftest import Session
+from tests.db.test_access import vsl_job
 from tests.db.test_events import event
 from tests.fakes.loop import LoopThread
 from tests.generated import generated
@@ -27,6 +28,26 @@ from tests.npm import node_with_packages
 pytestmark = pytest.mark.slow
 HOSTILE = '<img src=x onerror="document.title=1">"\'=1+1'
 AXE = Path(__file__).parent / "axe"
+
+
+def film(session: Session, at: datetime) -> None:
+    """A video job that failed after a minute and a half, at its second picture."""
+    user, over = uuid4(), at + timedelta(seconds=90)
+    session.rows("insert into auth.users (id) values (%s)", user)
+    job = {
+        **vsl_job(user, 1),
+        "status": "failed",
+        "stage": "frames",
+        "error": Jsonb({}),
+        "cost_microusd": 250_000,
+        "created_at": at,
+        "updated_at": over,
+        "finished_at": over,
+    }
+    session.insert("vsl_jobs", **job)
+    for step, status in (("script", "done"), ("frames/2", "failed")):
+        more = {"content_key": "0" * 64, "result": Jsonb({}), "error": Jsonb({}), "started_at": at, "finished_at": over}
+        session.insert("vsl_steps", job_id=job["id"], user_id=user, step=step, status=status, **more)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +71,7 @@ def project(postgres: Postgres, loop: LoopThread, tmp_path_factory: pytest.TempP
             more = {**dict.fromkeys(texts, HOSTILE), "outcome": "error", "region": HOSTILE, "deployment": HOSTILE}
             session.call("record_events", events=Jsonb([event(now - timedelta(seconds=1), **more)]))
             session.call("rollup_inference", windows=1000)
+            film(session, now - timedelta(hours=2))
         with served(database, tmp_path_factory.mktemp("gateway"), loop, Clock()) as running:
             yield running
 
@@ -105,6 +127,17 @@ def test_filters_stand_in_the_address(operator: Page, site: str, complaints: lis
         operator.go_back()
     expect(requests).to_have_text(everything)
     assert complaints == []
+
+
+def test_video_jobs(operator: Page, site: str) -> None:
+    """The card says where a job failed, after how long and at what cost."""
+    opened(operator, site)
+    card = operator.locator("section[aria-labelledby=title-jobs]")
+    expect(card.locator("th")).to_have_text(["Time (UTC)", "Job", "Status", "Step", "Took", "Cost"])
+    expect(card.locator("td").nth(1)).to_have_text(re.compile("^[0-9a-f-]{36}$"))
+    assert card.locator("td").all_inner_texts()[2:] == ["failed", "frames/2", "1.5 min", "$0.25"]
+    operator.get_by_role("radio", name="5 min").check()
+    expect(card).to_contain_text("No video was asked for in this range.")
 
 
 def test_drawer(operator: Page, site: str, complaints: list[str]) -> None:

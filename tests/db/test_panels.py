@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from psycopg.types.json import Jsonb
 
 from lib.data.panels import FILTERS, PANELS, RANGES, arguments, period
 from tests.database import Database, copied
+from tests.db.access import USERS, become
 from tests.db.conftest import Session
-from tests.generated import EXPERIMENT, Event, generated, user_of
+from tests.db.test_access import vsl_job
+from tests.generated import ARMS, EXPERIMENT, Event, generated, user_of
 
 NOW = datetime(2028, 2, 29, 12, 7, 30, tzinfo=UTC)
 """A leap day; the generated events lie on both sides of its midnight."""
@@ -505,6 +509,121 @@ def test_experiment_units(filled: Filled) -> None:
         assert sum(count for _, count in unit["ttft"]) == len(ttfts(each))
         assert (unit["cost_microusd"], unit["unpriced"]) == (cost(each), unpriced(each))
         assert unit["output_tokens"] == sum(call["output_tokens"] for call in each)
+
+
+Filmed = list[tuple[dict[str, Any], list[dict[str, Any]]]]
+OVER = ("succeeded", "failed", "canceled")
+STEPS = ("script", "storyboard", "frames/1", "frames/2", "narration")
+
+
+@pytest.fixture(scope="module")
+def filmed(filled: Filled) -> Filmed:
+    """Three hundred video jobs in every state, each with its steps."""
+    chance = random.Random(6)  # noqa: S311 - made-up jobs
+    for number in range(5):
+        filled.session.rows("insert into auth.users (id) values (%s) on conflict do nothing", user_of(number))
+    made: Filmed = []
+    for number in range(300):
+        user, at = user_of(chance.randrange(5)), NOW - 9 * DAY * chance.random() ** 4
+        seen_at, status = (
+            at + timedelta(milliseconds=chance.randrange(9**7)),
+            chance.choice(("queued", "running", *OVER)),
+        )
+        job: dict[str, Any] = {
+            **vsl_job(UUID(user), number),
+            "status": status,
+            "stage": "done" if status == "succeeded" else chance.choice(("script", "frames")),
+            "cost_microusd": chance.randrange(10**6),
+            "created_at": at,
+            "updated_at": seen_at if status not in OVER else seen_at + DAY,
+            "finished_at": seen_at if status in OVER else None,
+            "result": Jsonb({}),
+            "error": Jsonb({}),
+        }
+        filled.session.insert("vsl_jobs", **job)
+        steps: list[dict[str, Any]] = []
+        for step in STEPS[: chance.randrange(len(STEPS) + 1)]:
+            provider = chance.choice([*ARMS, None])
+            state = chance.choice(("done", "done", "running", "failed"))
+            # Some begin at the very same time, as frames do.
+            began = at + timedelta(seconds=chance.randrange(3))
+            steps.append({"step": step, "status": state, "provider": provider, "model": provider and ARMS[provider],
+                          "started_at": began, "finished_at": None if state == "running" else began})  # fmt: skip
+            more = {
+                "job_id": job["id"],
+                "user_id": user,
+                "content_key": "0" * 64,
+                "result": Jsonb({}),
+                "error": Jsonb({}),
+            }
+            filled.session.insert("vsl_steps", **steps[-1], **more)
+        made.append((job, steps))
+    return made
+
+
+def standing(job: dict[str, Any], steps: list[dict[str, Any]]) -> str:
+    """The step to be told of a job: one that failed before one that runs, the latest of these; else the stage."""
+    for state in ("failed", "running"):
+        there = [step for step in steps if step["status"] == state]
+        if there and job["status"] != "succeeded":
+            latest = max(step["started_at"] for step in there)
+            return min(step["step"] for step in there if step["started_at"] == latest)
+    return job["stage"]
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "user"),
+    [
+        *CASES,
+        pytest.param("7d", {"route": "/api/vsl", "provider": "xai"}, None, id="a provider of videos"),
+        pytest.param("30d", {"provider": "groq", "model": ARMS["groq"]}, user_of(3), id="a model's, one's own"),
+        pytest.param("30d", {"provider": "groq", "model": ARMS["xai"]}, None, id="a model that it does not have"),
+    ],
+)
+def test_jobs(filled: Filled, filmed: Filmed, name: str, filters: dict[str, str], user: str | None) -> None:
+    """The last fifty; by provider and model those of which a step was made by these. No job has an arm."""
+    begin, end = period(name, NOW)
+    wanted = [
+        (job, steps)
+        for job, steps in filmed
+        if begin <= job["created_at"] < end
+        and user in {None, str(job["user_id"])}
+        and filters.get("route", "/api/vsl") == "/api/vsl"
+        and "arm" not in filters
+        and (
+            not filters.keys() & {"provider", "model"}
+            or any(all(step[key] == filters.get(key, step[key]) for key in ("provider", "model")) for step in steps)
+        )
+    ]
+    wanted.sort(key=lambda each: (-each[0]["created_at"].timestamp(), str(each[0]["id"])))
+    assert panel(filled, "jobs", name, filters, user) == [
+        {
+            "at": job["created_at"].isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "job_id": str(job["id"]),
+            "status": job["status"],
+            "step": standing(job, steps),
+            "duration_ms": ((job["finished_at"] or job["updated_at"]) - job["created_at"]) / timedelta(milliseconds=1),
+            "cost_microusd": job["cost_microusd"],
+        }
+        for job, steps in wanted[:50]
+    ]
+
+
+def test_jobs_of_others(session: Session) -> None:
+    """A token gets its holder's own, whatever is asked for, an operator's as well: others' words are in these rows."""
+    jobs = {user.id: vsl_job(user.id, 1) for user in USERS}
+    for user, job in jobs.items():
+        session.rows("insert into auth.users (id) values (%s)", user)
+        session.insert("vsl_jobs", **job)
+    whole: dict[str, Any] = {"from": NOW - 999 * DAY, "to": NOW, "step": DAY}
+    assert len(session.call("panel_jobs", **whole)) == len(USERS)
+    for caller in USERS:
+        with session.connection.transaction(force_rollback=True):
+            become(session.connection, caller)
+            (own,) = session.call("panel_jobs", **whole)
+            assert own["job_id"] == str(jobs[caller.id]["id"])
+            others = [user for user in jobs if user != caller.id]
+            assert [session.call("panel_jobs", **whole, user_id=user) for user in others] == [[]] * len(others)
 
 
 ALL_OF_IT = """

@@ -112,9 +112,11 @@ def analysed(
     """
     if design is None:
         arms = sorted({unit.arm for unit in units})
-        alone: list[dict[str, Any]] = report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance)["arms"] if arms else []
+        alone: list[dict[str, Any]] = (
+            report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance)["arms"] if arms else []
+        )
         compared: dict[str, Any] = {"control": None, "differences": [], "sample_ratio": None, "verdicts": []}
-        return compared | {"arms": alone, "warnings": [UNREADABLE]}
+        return compared | {"arms": shown.get("arms", []), "warnings": [UNREADABLE]}
     found = report(units, design, chance)
     if whole is None:
         return found | {"verdicts": [], "warnings": [TOO_OLD]}

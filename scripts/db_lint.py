@@ -21,8 +21,9 @@ SUPABASE = "supabase@3.1.0"
 # that nobody has asked anything yet has used no index.
 MEANT = re.compile(
     r"rls_enabled_no_policy_(public_(inference_events_(\d{8}|default)|limits|usage_counters|reservations"
-    r"|idempotency_keys|stop_requests|cron_runs|asset_generations|incidents|webhook_deliveries)"
-    r"|private_(retention|recoveries|turns|removed_users|rollup_due|rollup_state))$|unused_index_"
+    r"|idempotency_keys|stop_requests|cron_runs|asset_generations|incidents|webhook_deliveries"
+    r"|rollouts|rollout_events|rollout_readings|flag_shares)"
+    r"|private_(retention|recoveries|turns|removed_users|rollup_due|rollup_state|rollout_baseline|rollout_firsts|rollout_counts))$|unused_index_"
 )
 PASSWORD = "x"  # noqa: S105 - of a database that lives for seconds and holds nothing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -218,6 +219,21 @@ def test_deleted_with_its_files(studio: Studio) -> None:
     assert studio.project.sql("select count(*) from public.assets where bucket_id = 'vsl_assets'") == [(0,)]
     assert studio.project.sql("select count(*) from storage.objects where bucket_id = 'vsl_assets'") == [(0,)]
     assert made(studio)["status"] == "succeeded"
+
+
+def test_deleted_without_what_another_uses(studio: Studio) -> None:
+    """A letter that differs in its title alone has the same pictures and voices: they outlive the first."""
+    first = made(studio)
+    second = made(studio, {**BRIEF, "script": {"title": "Another", "frames": FRAMES}})
+    assert first["id"] != second["id"]
+    assert httpx.delete(f"{studio.url}{VSL}/{first['id']}", headers=JSON).status_code == 204
+    left = studio.project.sql("select id::text from public.assets")
+    used = studio.project.sql("select result::text from public.vsl_steps where result is not null")
+    named = {found for (text,) in used for found in re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", text)}
+    assets_named = {asset for (asset,) in left} & named
+    assert assets_named
+    assert httpx.get(f"{studio.url}{VSL}/{second['id']}/video", headers=JSON, follow_redirects=True).status_code == 200
+    assert {asset for (asset,) in left} == assets_named
 
 
 @pytest.mark.parametrize(

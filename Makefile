@@ -23,11 +23,11 @@ install-dev:
 
 .PHONY: test
 test: install-dev ## Install what it needs, run the tests (under five minutes)
-	@$(PY) -m pytest -n 2 -m "not slow"
+	@$(PY) -m pytest -n 3 -m "not slow"
 
 .PHONY: test-all
 test-all: install-dev ## The same and the slow ones: a real browser, a real Vercel build
-	@$(PY) -m pytest -n 2 -m "not slow"
+	@$(PY) -m pytest -n 3 -m "not slow"
 	@$(PY) -m pytest -m slow
 
 .PHONY: check
@@ -64,6 +64,10 @@ test-incidents: install-dev ## Twenty races of fifty deliveries, and the longer 
 .PHONY: test-kills
 test-kills: install-dev ## Kill an instance two hundred times between an answer and its events (fault row 27)
 	@KILLS=200 $(PY) -m pytest -k test_fault_27_killed
+
+.PHONY: test-vsl-kills
+test-vsl-kills: install-dev ## Kill an instance two hundred times while it makes sales letters (fault row 43; 6 min)
+	@KILLS=200 $(PY) -m pytest -s tests/api/test_fault_letters.py -k killed_at_random
 
 .PHONY: lock
 lock: install-dev ## Upgrade the pinned requirements
@@ -106,8 +110,8 @@ bench-router: install-dev ## The same and more beside LiteLLM and any-llm (10 mi
 	@$(PY) -m benchmarks.router $(if $(WRITE),--write) $(ONLY)
 
 .PHONY: bench-vsl
-bench-vsl: install-dev ## Composing a video beside encoding its frames alone and beside moviepy (5 min; WRITE=1)
-	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write)
+bench-vsl: install-dev ## A whole letter; composing it beside encoding alone and beside moviepy (8 min; WRITE=1, PART=job)
+	@$(PY) -m benchmarks.vsl $(if $(WRITE),--write) $(PART)
 
 .PHONY: bench-rollout
 bench-rollout: install-dev ## Simulate what the rollout promises (half an hour; WRITE=1 renews docs/rollout-benchmark.md)

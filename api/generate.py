@@ -104,8 +104,14 @@ async def media_alone(
     account = open_account(call, caller, parameters)
     account.begin(0)
     flag = await call.app.flags.provider(caller.id, caller.traits)
-    call.headers.update((await account.reserved()).headers())
     media = media_for(call, caller, body, parameters, account, flag)
+    # While the database counts, what is kept is looked for; nothing is bought before it has.
+    media.begin()
+    try:
+        call.headers.update((await account.reserved()).headers())
+    except BaseException:
+        await media.aclose()
+        raise
     answer = MediaAnswer(media, call, caller.id, account, body.continued_message_id)
     return await answer.respond(form)
 

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -37,6 +38,8 @@ MAX_BODY_BYTES = 256 * 1024
 MICRO = 1_000_000
 WORKER_JOBS = 3
 """How many one run of the worker goes on with, one after another."""
+ANSWERS_WITHIN_S = 15.0
+"""Whoever calls the worker waits no longer; it works on."""
 
 log = logging.getLogger("vsl")
 Handler = Callable[[Call, Letters, Caller], Awaitable[Response]]
@@ -166,23 +169,35 @@ async def remove(call: Call, letters: Letters, caller: Caller) -> Response:
 
 
 async def work(call: Call) -> Response:
-    """Go on with jobs that nobody drives, and tell those who wait to be told: `{driven, told}`."""
+    """Go on with jobs that nobody drives, and tell those who wait to be told: `{driven, told}`.
+
+    202 without `told` where that takes longer than whoever calls waits: it goes on while this invocation lasts.
+    """
     require_cron_secret(call)
-    letters = _letters(call)
     driven: list[str] = []
+    working = asyncio.create_task(_work(_letters(call), call.ends_at, driven))
+    call.afterwards.append(_ended(working))
+    await asyncio.wait([working], timeout=ANSWERS_WITHIN_S)
+    body = {"driven": driven, "told": await working} if working.done() else {"driven": driven}
+    return Response(orjson.dumps(body), 200 if working.done() else 202, headers=NO_STORE, media_type="application/json")
+
+
+async def _work(letters: Letters, ends_at: float, driven: list[str]) -> int:
+    """How many owners were told. Raises DataFailed."""
     for _ in range(WORKER_JOBS):
-        job_id = await letters.drive(call.ends_at)
+        job_id = await letters.drive(ends_at)
         if job_id is None:
             break
         driven.append(job_id)
-    body = orjson.dumps({"driven": driven, "told": await letters.tell_owners()})
-    return Response(body, headers=NO_STORE, media_type="application/json")
+    return await letters.tell_owners()
 
 
 def _drive(call: Call, letters: Letters, job_id: str) -> None:
     """Go on with the job beside the answer and after it, as long as this invocation lasts."""
-    driving = asyncio.create_task(letters.drive(call.ends_at, job_id))
+    call.afterwards.append(_ended(asyncio.create_task(letters.drive(call.ends_at, job_id))))
 
+
+def _ended(driving: asyncio.Task[Any]) -> Callable[[], Awaitable[None]]:
     async def ended() -> None:
         await asyncio.wait([driving])
         error = None if driving.cancelled() else driving.exception()
@@ -191,7 +206,7 @@ def _drive(call: Call, letters: Letters, job_id: str) -> None:
         elif error is not None:
             raise error
 
-    call.afterwards.append(ended)
+    return ended
 
 
 def _events(letters: Letters, job: Job) -> Response:

@@ -23,7 +23,7 @@ from lib.control.flags import CANDIDATE_MODEL, GATED_ARM, Flags
 from lib.control.parameters import NOTHING, Parameters, Resolver
 from lib.control.shares import DatabaseStore, Overlaid
 from lib.control.sources import EdgeConfigItem, Source, StatsigNetwork
-from lib.cron import TASKS, Task
+from lib.cron import TASKS, Task, call_worker
 from lib.data.accounts import Accounts
 from lib.data.assets import Assets
 from lib.data.circuit import Circuit
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from lib.experiments import Experiments
     from lib.letters import Letters
     from lib.rollouts import Rollouts
 
@@ -89,7 +90,9 @@ _TALKATIVE_LOGGERS = ("openai", "groq", "httpx", "httpcore", "aiohttp", "fal_cli
 """At INFO they log every request, at DEBUG the whole prompt."""
 VOICES_S = 30.0
 LEFTOVERS_S = 60.0
-ROLLOUTS_S = 60.0
+ROLLOUTS_S, EXPERIMENTS_S = 60.0, 120.0
+LETTERS_S = 25.0
+"""More than the worker takes to answer."""
 PATIENT_S = 8.0
 """For the database where nobody waits for an answer, or where a delivery that is refused may not come again."""
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
@@ -240,6 +243,15 @@ class App:
         rpc = partial(self.supabase.rpc, timeout_s=PATIENT_S)
         return Rollouts(rpc, self.flag_store, self._own_parameters, self.incidents, self._price_ratio)
 
+    @cached_property
+    def experiments(self) -> Experiments | None:
+        """What experiments show; None without a database."""
+        if self.supabase is None:
+            return None
+        from lib.experiments import Experiments  # noqa: PLC0415 - after an answer is soon enough
+
+        return Experiments(partial(self.supabase.rpc, timeout_s=PATIENT_S), self.flags.document)
+
     async def _own_parameters(self) -> Parameters:
         """Those of no caller."""
         return await self.parameters_of("rollout", {"kind": "key", "role": "operator"})
@@ -384,6 +396,15 @@ class App:
             tasks.append(Task("leftover assets", LEFTOVERS_S, lambda _rpc, _box_s: assets.sweep()))
         if (rollouts := self.rollouts) is not None:
             tasks.append(Task("rollouts", ROLLOUTS_S, lambda _rpc, _box_s: rollouts.run()))
+        if (experiments := self.experiments) is not None:
+            tasks.append(Task("experiments", EXPERIMENTS_S, lambda _rpc, _box_s: experiments.run()))
+        settings = self.settings
+        if (site_url := settings.site_url) is not None and (secret := settings.cron_secret) is not None:
+            tasks.append(
+                Task(
+                    "sales letters", LETTERS_S, lambda _rpc, box_s: call_worker(self.exchange, site_url, secret, box_s)
+                )
+            )
         if self.watch is not None:
             tasks += self.watch.tasks(self._probe, self._price, self.recorder.sinks.flush)
         return tasks
@@ -492,6 +513,8 @@ class App:
         await self.flags.renew()
         if self.rollouts is not None:
             await self.rollouts.keep_up()
+        if self.experiments is not None:
+            await self.experiments.keep_up()
         if self.watch is not None:
             await self.watch.after_answer()
 

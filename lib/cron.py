@@ -14,7 +14,8 @@ from typing import Any
 
 from lib.data.circuit import Rpc
 from lib.data.rollups import catch_up
-from lib.errors import DataFailed
+from lib.errors import DataFailed, ServiceFailed
+from lib.exchange import Exchange
 
 JOB = "daily"
 MARGIN_S = 30
@@ -34,6 +35,19 @@ class Task:
 
 async def _call(function: str, rpc: Rpc, box_s: float) -> Any:
     return await rpc(function, {}, timeout_s=box_s)
+
+
+async def call_worker(exchange: Exchange, site_url: str, secret: str, box_s: float) -> int:
+    """Have the function that carries ffmpeg go on with sales letters that nobody drives: GET /api/vsl/worker.
+
+    It answers before it is done, and works on as long as its own invocation lasts. The status: 200 where all is done,
+    202 where it goes on. Raises ServiceFailed.
+    """
+    bearer = {"authorization": f"Bearer {secret}"}
+    reply = await exchange("GET", f"{site_url}/api/vsl/worker", bearer, timeout_s=box_s)
+    if reply.status not in {200, 202}:
+        raise ServiceFailed(f"answered {reply.status}")
+    return reply.status
 
 
 TASKS: tuple[Task, ...] = (

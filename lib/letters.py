@@ -17,7 +17,7 @@ from lib.data.circuit import Rpc
 from lib.data.idempotency import Kept, claim
 from lib.data.limits import Account, Limits, Subject
 from lib.data.remote import fetch_public, post_public
-from lib.errors import InvalidRequest
+from lib.errors import DataFailed, InvalidRequest
 from lib.ids import uuid7
 from lib.media.pictures import Pictures
 from lib.media.rendering import MediaContext
@@ -30,9 +30,10 @@ from lib.router.router import Context, Router
 from lib.telemetry.cost import worst_units_usd
 from lib.telemetry.events import Recorder
 from lib.telemetry.events import Subject as EventSubject
-from lib.vsl.asking import Asker
+from lib.vsl.asking import Asker, Memory
 from lib.vsl.brief import Brief
 from lib.vsl.jobs import Job, Jobs, Json
+from lib.vsl.manifest import manifest_of
 from lib.vsl.pipeline import Made, Pipeline, Step, Works
 from lib.vsl.plan import Worst, content_key, measure, plan
 from lib.vsl.price import Route, estimate, worst_script_microusd
@@ -89,7 +90,7 @@ class Letters:
         self._steering = steering
         self._vendors = vendors
         self._webhook_secret = webhook_secret
-        tools = Tools(assets, vendors.pictures, vendors.speaker, self._write, self._open, fetch_public)
+        tools = Tools(assets, vendors.pictures, vendors.speaker, self._write, self._tell, self._open, fetch_public)
         self._studio = Studio(tools)
         works = Works(self._plan, self._studio.do, self._studio.instead, measure, finished)
         self.pipeline = Pipeline(self.jobs, rpc, works)
@@ -176,7 +177,8 @@ class Letters:
         traits = _traits(job)
         flag, parameters = await self._steered(job.user_id, traits)
         context = self._context(job, flag, parameters, is_text=True)
-        asker = Asker(self._vendors.router, self._vendors.recorder, context, self._steering.policy(parameters))
+        policy, memory = self._steering.policy(parameters), self._memory(job)
+        asker = Asker(self._vendors.router, self._vendors.recorder, context, policy, memory)
         try:
             script = await write_script(job.request, asker)
         finally:
@@ -188,6 +190,23 @@ class Letters:
             served.provider if served else None,
             served.model.id if served else None,
         )
+
+    async def _tell(self, job: Job, results: Mapping[str, Json]) -> Json:
+        """The manifest, with what the job has cost by now."""
+        now = await self.jobs.find(job.user_id, job.id)
+        return manifest_of(now or job, results).json()
+
+    def _memory(self, job: Job) -> Memory:
+        """What models answered for this job's script before whoever asked them died."""
+        row = job.steps.get("script")
+
+        async def keep(key: str, answer: Json) -> None:
+            try:
+                await self.jobs.keep_answer(job.id, "script", key, answer)
+            except DataFailed as error:
+                log.warning("an answer could not be kept: %s", error.reason)
+
+        return Memory({} if row is None else row.answers, keep)
 
     async def _open(self, job: Job) -> MediaContext:
         """For whom a step is done, on an account of its own, and which vendors may be asked."""
@@ -231,10 +250,12 @@ class Letters:
 
 
 def finished(job: Job, results: Mapping[str, Json]) -> Json:
-    """What a job came to: its manifest, without addresses, which do not last."""
+    """What a job came to, without addresses, which do not last. Its files hold a manifest with all the rest."""
     script = results["script"]
+    film = results.get("film")
+    made: Json = {} if film is None else {**film, "files": {**film["files"], "manifest": results["manifest"]}}
     told: Json = {
-        "schema": "vsl.manifest/1",
+        "schema": "vsl.result/1",
         "id": job.id,
         "created_at": job.created_at,
         "title": script["title"],
@@ -245,7 +266,7 @@ def finished(job: Job, results: Mapping[str, Json]) -> Json:
         "script": {"title": script["title"], "frames": script["frames"]},
         "request_hash": content_key("job", job.request, []),
     }
-    return {**told, **results.get("film", {})}
+    return {**told, **made}
 
 
 def _worst(routes: Sequence[Route], units: Units) -> int:

@@ -239,6 +239,14 @@ PRODUCT_VARIABLES: tuple[Variable, ...] = (
         "cron",
     ),
     Variable(
+        "SITE_URL",
+        "url",
+        "Where this deployment is reached, for the cron's call of /api/vsl/worker. Unset: the production domain, else "
+        "the deployment's own, as Vercel names them; `make run` sets it.",
+        "cron",
+        "https://www.example.com",
+    ),
+    Variable(
         "VERCEL_WEBHOOK_SECRET",
         "secret",
         "The secret of the account webhook in Vercel that sends deployment events to /api/deploy_webhook; at least "
@@ -300,6 +308,7 @@ class Settings:
     statsig_console_url: str = STATSIG_API_URL
     supabase: SupabaseAccess | None = None
     cron_secret: str | None = field(default=None, repr=False)
+    site_url: str | None = None
     vercel_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     github_webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     github: GitHubAccess | None = None
@@ -412,6 +421,7 @@ def from_environ(
         statsig_console_url=reader.url("STATSIG_CONSOLE_URL") or STATSIG_API_URL,
         supabase=supabase,
         cron_secret=cron_secret,
+        site_url=reader.site_url("SITE_URL"),
         vercel_webhook_secrets=vercel_webhook_secrets,
         github_webhook_secrets=github_webhook_secrets,
         github=github,
@@ -466,6 +476,13 @@ class _Reader:
         if not _is_url(value):
             return self._reject(name, "is not an http or https URL without credentials")
         return value.rstrip("/")
+
+    def site_url(self, name: str) -> str | None:
+        """The one that is set, or Vercel's: the domain of production first, which no protection stands before."""
+        is_production = self.text("VERCEL_ENV") == "production"
+        production = self.text("VERCEL_PROJECT_PRODUCTION_URL") if is_production else None
+        host = production or self.text("VERCEL_URL")
+        return self.url(name) or (f"https://{host}" if host is not None else None)
 
     def flag(self, name: str) -> bool:
         value = (self.text(name) or "0").lower()

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +26,37 @@ NAMES = {
     "captions_vtt": "captions.vtt",
     "captions_srt": "captions.srt",
     "transcript": "transcript.html",
+    "manifest": "manifest.json",
 }
 
 
 def main(brief: Path, folder: Path) -> None:
     """Make the letter of a brief; its files are in `folder` afterwards. Raises SystemExit where it can't be made."""
+    with served() as (url, _), httpx.Client(base_url=url, timeout=30) as client:
+        job = made(client, json.loads(brief.read_text()))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file_name in NAMES.items():
+            (folder / file_name).write_bytes(client.get(job["result"]["files"][name]["url"]).content)
+    seconds = job["result"]["duration_s"]
+    print(f"\n  {seconds:.0f} seconds, {len(job['frames'])} frames: {folder / NAMES['video']}")
+
+
+@contextmanager
+def served() -> Generator[tuple[str, int]]:
+    """What `make run` starts: its URL, and its process id. Raises SystemExit where it does not start."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen(  # noqa: S603 - our own
         [sys.executable, "-m", "local.server", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL
     )
+    url = f"http://localhost:{port}"
     try:
-        with httpx.Client(base_url=f"http://localhost:{port}", timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30) as client:
             _wait_for(client, server)
-            job = _made(client, json.loads(brief.read_text()))
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, file_name in NAMES.items():
-                (folder / file_name).write_bytes(client.get(job["result"]["files"][name]["url"]).content)
+        yield url, server.pid
     finally:
         server.terminate()
         server.wait()
-    seconds = job["result"]["duration_s"]
-    print(f"\n  {seconds:.0f} seconds, {len(job['frames'])} frames: {folder / NAMES['video']}")
 
 
 def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
@@ -59,8 +69,8 @@ def _wait_for(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
     raise SystemExit("The server did not start: `make run` says why.")
 
 
-def _made(client: httpx.Client, brief: dict[str, Any]) -> dict[str, Any]:
-    """The job, once it is finished; what it is at is printed meanwhile."""
+def made(client: httpx.Client, brief: dict[str, Any]) -> dict[str, Any]:
+    """The job, once it is finished; what it is at is printed meanwhile. Raises SystemExit where it fails."""
     headers = {"accept": "application/json"}
     answer = client.post("/api/vsl", json=brief, headers=headers)
     if answer.is_error:

@@ -205,6 +205,8 @@ def _prepare_environment(env_files: tuple[Path, ...], port: int) -> None:
         os.environ["ALLOW_ANONYMOUS"] = "1"
     if not os.environ.get("SESSION_SECRET"):
         os.environ["SESSION_SECRET"] = kept_secret(STATE / "session-secret")
+    if not os.environ.get("SITE_URL"):
+        os.environ["SITE_URL"] = f"http://localhost:{port}"
     if not any(os.environ.get(name) for name in FLAG_SOURCES):
         os.environ["EDGE_CONFIG"] = connection_string(port)
         # Here a read costs nothing.

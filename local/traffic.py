@@ -4,7 +4,7 @@ Their requests are real ones, through the functions, the flags, the router and t
 made up. The experiment's three arms are three rows of the catalogue over the same model, and before the third stands a
 proxy that makes it slower and flakier. What the dashboard then shows is what happened.
 
-After that a rollout drives itself: its candidate is as good as the control until half of the users get it, and then
+Meanwhile a rollout drives itself: its candidate is as good as the control until half of the users get it, and then
 begins to fail. Nobody tells the rollout; it finds out, and is back at 0 %.
 """
 
@@ -38,7 +38,7 @@ from starlette.types import ASGIApp
 
 from lib import settings as environment
 from lib.app import App
-from lib.control.flags import GATE, GATED_ARM
+from lib.control.flags import GATE
 from lib.control.parameters import ITEM
 from lib.control.specs import with_share
 from lib.data.rollups import catch_up
@@ -55,6 +55,8 @@ from local.supabase.gateway import gateway
 
 ARMS = {"groq": "local", "deepinfra": "local-b", "xai": "local-c"}
 """The experiment's arms and the rows that stand for them: nothing is ever counted for a vendor that was not asked."""
+UPTO = {"groq": 500, "deepinfra": 750, "xai": 1000}
+"""Below which of Statsig's thousand buckets a user is in the arm: half of all in that which the rollout is about."""
 USERS = 300
 AT_ONCE = 6
 """Users who wait for an answer at the same time: what the embedded model can serve in parallel, and a short queue."""
@@ -69,16 +71,14 @@ QUESTIONS = (
     "Is water wet?",
 )
 SPECS = "statsig-local.json"
-ROLLOUT_S = 150.0
-"""How long the rollout may take; it is done long before."""
 OK, UNAVAILABLE, SLOWER_S, FAILS, CUTS = 200, 503, (0.15, 0.6), 0.10, 0.06
 CANDIDATE, REPLACED = "smollm2-135m-candidate", "smollm2-135m-instruct"
 FAILS_LATER = 0.7
 ROLLOUT = {
-    "rollout_stages": [20, 50, 100],
+    "rollout_stages": [30, 60, 100],
     "rollout_dwell_s": 3,
-    "rollout_fewest_users": 5,
-    "rollout_most_users": 10,
+    "rollout_fewest_users": 3,
+    "rollout_most_users": 8,
     "rollout_baseline_requests": 50,
     "rollout_tick_s": 2,
     # How fast the embedded model is depends on what else the processor does.
@@ -191,6 +191,7 @@ def items(folder: Path) -> Files:
     specs = json.loads((folder / SPECS).read_text())
     (experiment,) = specs["dynamic_configs"]
     for rule in experiment["rules"]:
+        rule["conditions"][0]["targetValue"] = UPTO[rule["groupName"]]
         rule["returnValue"] = {
             "provider": ARMS[rule["groupName"]],
             "model": rule["returnValue"]["model"],
@@ -199,17 +200,6 @@ def items(folder: Path) -> Files:
     (folder / SPECS).write_text(json.dumps(with_share(specs, GATE, 0)))
     (folder / f"{ITEM}.json").write_text(json.dumps(ROLLOUT))
     return Files(folder)
-
-
-def all_gated(files: Files, folder: Path) -> None:
-    """From now on everybody is in the arm that the rollout's gate is about: it would take three times as long else."""
-    specs = json.loads((folder / SPECS).read_text())
-    (experiment,) = specs["dynamic_configs"]
-    experiment["rules"] = [rule for rule in experiment["rules"] if rule["groupName"] == GATED_ARM]
-    for rule in experiment["rules"]:
-        for condition in rule["conditions"]:
-            condition["targetValue"] = 1000
-    files.write(SPECS.removesuffix(".json"), specs)
 
 
 async def _supabase(engines: AsyncExitStack) -> tuple[Postgres, str, str]:
@@ -289,27 +279,26 @@ class Crowd:
         return "answered" if good else "interrupted"
 
 
-async def roll_out(url: str, key: str, candidate: Candidate, chance: random.Random, ends_at: float) -> str:
-    """Start a rollout and let users come until it is over; its last status."""
-    async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60) as operator:
-        status = (await operator.get("/api/rollout")).json()["status"]
-        if status in {"stage", "hold", "paused", "baseline"}:
-            await operator.post("/api/rollout", json={"action": "roll_back"})
-        begun = await operator.post("/api/rollout", json={"action": "start" if status == "idle" else "restart"})
-        begun.raise_for_status()
-        said, status = "", ""
-        while time.monotonic() < ends_at:
-            crowd = Crowd(url, chance, ends_at)
-            await crowd.come(AT_ONCE * 2)
-            shown = (await operator.get("/api/rollout")).json()
-            if shown["words"] != said:
-                said = shown["words"]
-                print(f"  {said}", flush=True)
-            candidate.fails = candidate.fails or shown["percent"] >= 50  # noqa: PLR2004 - half of the users
-            status = str(shown["status"])
-            if status in {"rolled_back", "done"}:
-                break
-        return status
+async def begin_rollout(operator: httpx.AsyncClient) -> None:
+    """Start one, whatever became of the last."""
+    status = (await operator.get("/api/rollout")).json()["status"]
+    if status in {"stage", "hold", "paused", "baseline"}:
+        await operator.post("/api/rollout", json={"action": "roll_back"})
+    begun = await operator.post("/api/rollout", json={"action": "start" if status == "idle" else "restart"})
+    begun.raise_for_status()
+
+
+async def watch_rollout(operator: httpx.AsyncClient, candidate: Candidate) -> None:
+    """Say where it is, and let the candidate fail as soon as half of the users get it; until the rollout is over."""
+    said, status = "", ""
+    while status not in {"rolled_back", "done"}:
+        shown = (await operator.get("/api/rollout")).json()
+        status = shown["status"]
+        if (where := f"{shown['percent']:g} % {status}") != said:
+            said = where
+            print(f"  {shown['words']}", flush=True)
+        candidate.fails = candidate.fails or shown["percent"] >= 50  # noqa: PLR2004 - half of the users
+        await asyncio.sleep(1)
 
 
 async def main(users: int, seconds: float, picture: Path | None) -> None:
@@ -346,18 +335,23 @@ async def main(users: int, seconds: float, picture: Path | None) -> None:
         app = App(environment.from_environ(environ, rows()), rows())
         app.costs = Free()
         site = await engines.enter_async_context(served(Site(ROOT, app)))
+        headers = {"authorization": f"Bearer {secret}"}
+        operator = await engines.enter_async_context(httpx.AsyncClient(base_url=site, headers=headers, timeout=60))
+        await begin_rollout(operator)
         print(f"{users} users, {seconds:.0f} s at most; the arm xai is slower and flakier.", flush=True)
+        print("A rollout has begun; its candidate fails as soon as half of the users get it.", flush=True)
         began = time.monotonic()
         crowd = Crowd(site, chance, began + seconds)
+        watching = asyncio.create_task(watch_rollout(operator, candidate))
         await crowd.come(users)
+        while not watching.done() and time.monotonic() < began + seconds:
+            await crowd.come(AT_ONCE * 4)
+        watching.cancel()
         print(f"  {dict(crowd.outcomes)} in {time.monotonic() - began:.0f} s")
-        all_gated(files, folder)
-        print("A rollout begins; its candidate fails as soon as half of the users get it.", flush=True)
-        began = time.monotonic()
-        ended = await roll_out(site, secret, candidate, chance, began + ROLLOUT_S)
-        print(f"  {ended} after {time.monotonic() - began:.0f} s")
         assert app.supabase is not None  # noqa: S101 - the settings name it
         await catch_up(app.supabase.rpc, 60.0)
+        assert app.experiments is not None  # noqa: S101 - there is a database
+        await app.experiments.run()
         if picture is not None:
             await _take(picture, f"{site}/dashboard.html?range=5m", secret)
     port = os.environ.get("PORT") or DEFAULT_PORT
@@ -391,7 +385,7 @@ def parsed(arguments: Sequence[str] | None = None) -> Any:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=USERS)
-    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--seconds", type=float, default=170.0)
     parser.add_argument("--picture", type=Path, help="a PNG of the dashboard afterwards")
     return parser.parse_args(arguments)
 

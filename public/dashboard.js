@@ -347,16 +347,43 @@ const ARM_COLUMNS = [
   'cost_per_1k_requests_usd', 'cost_per_1k_output_tokens_usd', 'thumbs',
 ];
 
-/** What the analysis of an experiment says: `result` is lib/control/experiments.py's, with whatever fields it has. */
+const MEASURES = {
+  error_rate: ['Failed', percent], approval: ['Thumbs up', percent], failed_calls_per_request: ['Failed calls per request', plain],
+  latency_mean_ms: ['Latency, mean', duration], latency_p50_ms: ['Latency, p50', duration], latency_p95_ms: ['Latency, p95', duration],
+  ttft_p50_ms: ['First token, p50', duration], ttft_p95_ms: ['First token, p95', duration],
+  cost_per_1k_requests_usd: ['Cost per 1k requests', dollars], cost_per_1k_output_tokens_usd: ['Cost per 1k output tokens', dollars],
+};
+
+function plain(value) {
+  return Number(value.toPrecision(3)).toLocaleString('en');
+}
+
+/** Both bounds of an interval; one that is missing has no end. */
+function between({ low, high }, format) {
+  return `${low == null ? 'no bound' : format(low)} to ${high == null ? 'no bound' : format(high)}`;
+}
+
+/** What the analysis of an experiment says: `result` is lib/experiments.py's. */
 function Analysis({ analysis }) {
   const { result, computed_at: at, period } = analysis;
-  const warnings = result.warnings ?? [];
+  const ratio = result.sample_ratio;
+  const differences = (result.differences ?? []).filter(({ measure }) => measure in MEASURES).map((each) => {
+    const [name, format] = MEASURES[each.measure];
+    return {
+      arm: each.arm, measure: name, difference: `${each.value > 0 ? '+' : each.value < 0 ? '−' : ''}${format(Math.abs(each.value))}`,
+      interval: between(each, (value) => (value < 0 ? `−${format(-value)}` : format(value))), clear: each.clear ?? 'open',
+    };
+  });
   return html`<div>
-    ${warnings.map((warning) => html`<p class="warning">${warning}</p>`)}
-    ${result.verdict && html`<p class="verdict"><strong>${result.verdict}</strong></p>`}
-    ${(result.differences ?? []).length > 0 && html`<${Table} columns=${['metric', 'arm', 'difference', 'low', 'high']}
-      rows=${result.differences} label="Differences with 95 % intervals" />`}
-    <p class="freshness">Analysed ${timeText(new Date(at))}, over ${SPOKEN[period]}.</p>
+    ${(result.warnings ?? []).map((warning) => html`<p class="warning">${warning}</p>`)}
+    ${(result.verdicts ?? []).map(({ arm, words }) => html`<p class="verdict" key=${arm}><strong>${words}</strong></p>`)}
+    ${ratio && html`<p class=${ratio.ok ? 'freshness' : 'warning'}>${ratio.ok
+      ? `Users are spread over the arms as they should be (p ${plain(ratio.p_value)}).`
+      : `Users are not spread over the arms as they should be (p ${plain(ratio.p_value)}).`}</p>`}
+    ${differences.length > 0 && html`<${Table} columns=${['arm', 'measure', 'difference', 'interval', 'clear']} rows=${differences}
+      label=${`Differences to ${result.control}, with 95 % intervals`} />`}
+    <p class="freshness">Analysed ${timeText(new Date(at))}, over ${SPOKEN[period]}; verdicts are of all users since it began
+      and hold however often one looks, intervals for who looks once.</p>
   </div>`;
 }
 
@@ -376,7 +403,7 @@ function Arms({ body, order }) {
         ['error_rate', 'Failed', percent], ['latency_p95_ms', 'p95', axisDuration], ['cost_per_1k_requests_usd', 'Cost per 1k requests', dollars],
       ].map(([column, title, format]) => html`<div class="card third bare" key=${column}><h3>${title}</h3>
         <${Chart} on=${body} draw=${(width) => intervals(
-          rows.map((row) => ({ arm: row.arm, value: row[column], ...(analysis?.result.intervals?.[row.arm]?.[column] ?? {}) })),
+          rows.map((row) => ({ arm: row.arm, ...(analysis?.result.arms?.find(({ arm }) => arm === row.arm)?.[column] ?? {}), value: row[column] })),
           width, { format, label: `${title} by arm: ${rows.map((row) => `${row.arm} ${format(row[column])}`).join(', ')}` })} /></div>`)}</div>
       ${analysis && html`<${Analysis} analysis=${analysis} />`}</div>`;
   });

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
 import queue
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvicorn
 
 from lib import settings as environment
 from lib.app import App
@@ -24,6 +20,7 @@ from lib.providers.catalog import ROWS, Row
 from local.postgres import Postgres
 from local.server import Site
 from tests.database import DATABASE_URL, Database, copied, served
+from tests.fakes.asgi import serving
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Vendor
 
@@ -108,7 +105,7 @@ def serve(loop: LoopThread) -> Iterator[Serve]:
 
         def start(environ: dict[str, str], rows: tuple[Row, ...] = ROWS) -> str:
             app = App(environment.from_environ(environ, rows), rows)
-            return running.enter_context(Served(Site(ROOT, app), loop)).url
+            return running.enter_context(served_site(Site(ROOT, app), loop))
 
         yield start
 
@@ -144,26 +141,11 @@ def inference_log() -> Iterator[InferenceLog]:
     logger.removeHandler(handler)
 
 
-@dataclass
-class Served:
-    """A Site under uvicorn on the shared loop."""
-
-    site: Site
-    loop: LoopThread
-    url: str = ""
-
-    def __enter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(self.site, log_config=None, server_header=False, timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._running = asyncio.run_coroutine_threadsafe(self._server.serve(sockets=[listener]), self.loop.loop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._running.result(10)
+@contextmanager
+def served_site(site: Site, loop: LoopThread) -> Generator[str]:
+    """Serve a Site on the shared loop; gives its URL."""
+    with serving(lambda _url: site, loop) as url:
+        yield url
 
 
 def require(name: str, why: str) -> None:

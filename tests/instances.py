@@ -22,7 +22,10 @@ from local.server import Site
 ROOT = Path(__file__).parent.parent
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["tests.instances", "httpx", "api.generate", "api.account", "api.health", "api.flags", "api.deploy_webhook"]
+    [
+        *("tests.instances", "httpx", "api.generate", "api.account", "api.health", "api.flags", "api.deploy_webhook"),
+        *("api.vsl", "lib.letters"),
+    ]
 )
 
 

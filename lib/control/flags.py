@@ -76,6 +76,11 @@ class Flags:
         nothing: Json = {"feature_gates": {}, "dynamic_configs": {}, "layer_configs": {}}
         return {"has_updates": True, "time": 0, "hash_used": "djb2", "user": user, **nothing}
 
+    async def document(self) -> Mapping[str, object] | None:
+        """The specs that decide now; None where there are none."""
+        await self._current()
+        return None if self._specs is None else self._specs.document
+
     async def renew(self) -> None:
         """After an answer: read again what will soon be too old, and make the next engine of it."""
         for source in self._sources:

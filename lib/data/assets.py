@@ -254,6 +254,11 @@ class Assets:
                 await asyncio.wait([flight.task])
         return generated if is_ours or generated.cached else Generated(generated.assets, cached=True)
 
+    async def kept(self, owner_id: str, keys: Sequence[str]) -> tuple[Asset, ...]:
+        """What is stored under the first of `keys` that has anything; nothing is claimed, and nobody waited for."""
+        rows = await self._rpc("kept_generation", {"p_user_id": owner_id, "p_keys": list(keys)}, timeout_s=ANSWER_S)
+        return tuple(self._asset(row) for row in rows or ())
+
     async def store(
         self,
         owner_id: str,

@@ -258,6 +258,11 @@ class Account:
             return await self._limits.reserve(self._holds[0], self._caller, counts=True)
         return await asyncio.shield(self._reserving)
 
+    async def admitted(self) -> None:
+        """Wait until it is known that the request may go on, where that is still open. Raises as `reserved`."""
+        if self._reserving is not None:
+            await asyncio.shield(self._reserving)
+
     async def raise_to(self, microusd: int) -> None:
         """Hold this much in all. Raises LimitReached, Unavailable."""
         missing = microusd - self.held_microusd

@@ -146,7 +146,7 @@ class Media:
 
 
 class MediaAnswer:
-    """An answer of pictures and speech alone. Call `respond` once."""
+    """An answer of pictures and speech alone, which were begun. Call `respond` once."""
 
     def __init__(
         self, media: Media, call: Call, caller_id: str, account: Account, message_id: str | None = None
@@ -163,7 +163,6 @@ class MediaAnswer:
     async def respond(self, form: str) -> Response:
         """JSON once all is made, or the UI message stream. Raises the first error where nothing was."""
         self._watch.enter_context(self._call.app.stops.watching(self._call.id, self._caller_id, self._stop))
-        self._media.begin()
         if form == "ui":
             return Stream(
                 self._ui(), ui_message.MEDIA_TYPE, ui_message.HEADERS, self.aclose, heartbeat=ui_message.HEARTBEAT

@@ -149,6 +149,8 @@ def _step(row: StepRow) -> Json:
         "attempts": row.attempts,
         "cached": row.cached,
         "ms": row.ms,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
         "cost_usd": row.cost_microusd / MICRO,
         "provider": row.provider,
         "model": row.model,

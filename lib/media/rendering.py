@@ -117,6 +117,10 @@ class Renderer:
             served = attempts[-1].candidate
             return Made(order.files(result, served), keys[served.provider, served.model.id])
 
+        if not context.anew and (kept := await self._assets.kept(owner_id, tuple(keys.values()))):
+            return Rendered(kept, kept[0].provider or "", kept[0].model or "", cost, cached=True)
+        # Before the claim: who may not buy would take the turn of an equal request that may.
+        await context.account.admitted()
         try:
             generated = await self._assets.generated(
                 owner_id,

@@ -30,7 +30,7 @@ from lib.errors import (
 from lib.providers.catalog import SpeechRow
 from lib.providers.chat import error_for, retry_after
 from lib.providers.speech import Alignment, Speech, SpeechModel, SpeechRequest, Voice
-from lib.providers.transport import lost
+from lib.providers.transport import Loaded, lost, whole
 
 if TYPE_CHECKING:
     import httpx
@@ -83,11 +83,11 @@ class ElevenLabs:
         self._base_url = base_url
         self._http = http
         self._deadlines = deadlines or Deadlines()
-        self._loading: asyncio.Future[Any] | None = None
+        self._client: Loaded[Any] = Loaded(self._load)
 
     async def speak(self, request: SpeechRequest, model: SpeechModel) -> Speech:
         """See SpeechProvider.speak."""
-        client = await self._client()
+        client = await self._client.get()
         arguments = self._arguments(request, model, self._deadlines.speak_s)
         async with _call(self._deadlines.speak_s):
             answer: Any = await client.text_to_speech.convert_with_timestamps(**arguments)
@@ -95,7 +95,7 @@ class ElevenLabs:
 
     async def stream(self, request: SpeechRequest, model: SpeechModel) -> AsyncGenerator[Speech, None]:
         """See SpeechProvider.stream."""
-        client = await self._client()
+        client = await self._client.get()
         arguments = self._arguments(request, model, self._deadlines.speak_s)
         begun = False
         async with aclosing(_lines(client.text_to_speech.with_raw_response, arguments)) as lines:
@@ -112,7 +112,7 @@ class ElevenLabs:
 
     async def voices(self) -> tuple[Voice, ...]:
         """See SpeechProvider.voices."""
-        client = await self._client()
+        client = await self._client.get()
         async with _call(self._deadlines.voices_s):
             answer: Any = await client.voices.get_all(request_options=self._options(self._deadlines.voices_s))
         try:
@@ -122,18 +122,14 @@ class ElevenLabs:
 
     async def isolate(self, audio: bytes, content_type: str) -> bytes:
         """See SpeechProvider.isolate."""
-        client = await self._client()
-        isolated = bytearray()
+        client = await self._client.get()
         async with _call(self._deadlines.isolate_s):
             chunks: AsyncGenerator[bytes, None] = client.audio_isolation.convert(
                 audio=("audio", audio, content_type), request_options=self._options(self._deadlines.isolate_s)
             )
             async with aclosing(chunks):
-                async for chunk in chunks:
-                    isolated += chunk
-                    if len(isolated) > MAX_AUDIO_BYTES:
-                        raise BrokenStream
-        return _checked(bytes(isolated), "mp3_44100_128")
+                isolated = await whole(chunks, MAX_AUDIO_BYTES)
+        return _checked(isolated, "mp3_44100_128")
 
     def _arguments(self, request: SpeechRequest, model: SpeechModel, timeout_s: float) -> dict[str, Any]:
         """What the SDK is given; what is unset is left out, so that the voice's own settings hold."""
@@ -158,12 +154,6 @@ class ElevenLabs:
     def _options(self, timeout_s: float) -> dict[str, object]:
         headers = {} if self._row.keep_alive else {"additional_headers": {"connection": "close"}}
         return {"max_retries": 0, "timeout_in_seconds": timeout_s, **headers}
-
-    async def _client(self) -> Any:
-        loading = self._loading
-        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
-            loading = self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        return await asyncio.shield(loading)
 
     def _load(self) -> Any:
         sdk: Any = importlib.import_module("elevenlabs.client")

@@ -33,7 +33,7 @@ from lib.errors import (
 from lib.providers.catalog import ImageRow
 from lib.providers.chat import error_for
 from lib.providers.images import Drawn, ImageModel, ImageRequest, Picture, read_picture
-from lib.providers.transport import lost, never_sent
+from lib.providers.transport import Loaded, lost, never_sent, whole
 
 if TYPE_CHECKING:
     import httpx
@@ -81,7 +81,7 @@ class Fal:
         self._base_url = base_url
         self._http = http
         self._deadlines = deadlines or Deadlines()
-        self._loading: asyncio.Future[Any] | None = None
+        self._client: Loaded[Any] = Loaded(self._load)
 
     async def draw(
         self,
@@ -92,7 +92,7 @@ class Fal:
         request_id: str | None = None,
     ) -> Drawn:
         """See ImageProvider.draw."""
-        client = await self._client()
+        client = await self._client.get()
         try:
             async with asyncio.timeout(self._deadlines.total_s):
                 if request_id is None:
@@ -127,6 +127,8 @@ class Fal:
             await asyncio.sleep(self._deadlines.interval_s)
         answer = await self._look(lambda: client.fetch(handle.response_url))
         links, seed = _links(answer)
+        for link in links:
+            self._check_place(link)  # once: looked at again, it would still be the same
         pictures = [
             await self._look(lambda link=link: self._download(link), self._deadlines.download_s) for link in links
         ]
@@ -160,7 +162,6 @@ class Fal:
             await self._call(self._deadlines.cancel_s, client.cancel(model.id, request_id))
 
     async def _download(self, url: str) -> Picture:
-        self._check_place(url)
         picture = read_picture(await _fetch(self._http(), url))
         if picture is None:
             raise BrokenStream
@@ -177,12 +178,6 @@ class Fal:
         known = any(host == name or host.endswith(f".{name}") for name in self._row.hosts)
         if "@" in parts.netloc or not (own or (known and parts.scheme == "https" and port is None)):
             raise BrokenStream
-
-    async def _client(self) -> Any:
-        loading = self._loading
-        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
-            loading = self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        return await asyncio.shield(loading)
 
     def _load(self) -> Any:
         return _client_over(self._http(), self._base_url, self._api_key, keep_alive=self._row.keep_alive)
@@ -231,7 +226,7 @@ async def _fetch(http: Any, url: str) -> bytes:
         async with http.stream("GET", url) as response:
             begun = True
             status: int = response.status_code
-            body = await _read(response, MAX_PICTURE_BYTES) if status == OK else b""
+            body = await whole(response.aiter_bytes(), MAX_PICTURE_BYTES) if status == OK else b""
             headers = response.headers
     except ProviderError:
         raise
@@ -267,7 +262,7 @@ def _client_over(http: Any, base_url: str, api_key: str | None, *, keep_alive: b
                 response = await http.send(sent, stream=True)
                 begun = True
                 try:
-                    body = await _read(response, MAX_ANSWER_BYTES)
+                    body = await whole(response.aiter_bytes(), MAX_ANSWER_BYTES)
                 finally:
                     await response.aclose()
             except ProviderError:
@@ -299,15 +294,6 @@ def _client_over(http: Any, base_url: str, api_key: str | None, *, keep_alive: b
 def _headers(request: Any, *, keep_alive: bool) -> dict[str, str]:
     kept = {name: request.headers[name] for name in ("authorization", "content-type") if name in request.headers}
     return kept if keep_alive else {**kept, "connection": "close"}
-
-
-async def _read(response: Any, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > limit:
-            raise BrokenStream
-    return bytes(body)
 
 
 def _verdict(status: int, body: bytes, headers: Any) -> ProviderError:

@@ -20,7 +20,7 @@ from lib.providers.base import Usage
 from lib.providers.catalog import EmbeddingRow
 from lib.providers.chat import ABSURD_TOKENS, error_for
 from lib.providers.embeddings import Embedded, EmbeddingModel, EmbeddingRequest, Vector
-from lib.providers.transport import lost
+from lib.providers.transport import Loaded, lost, whole
 
 if TYPE_CHECKING:
     import httpx
@@ -42,16 +42,16 @@ class OpenAIEmbeddings:
         self._api_key = api_key
         self._base_url = base_url
         self._http = http
-        self._loading: asyncio.Future[Create] | None = None
+        self._create: Loaded[Create] = Loaded(self._load)
 
     async def embed(self, request: EmbeddingRequest, model: EmbeddingModel) -> Embedded:
         """See EmbeddingProvider.embed."""
-        create = await asyncio.shield(self._load_once())
+        create = await self._create.get()
         begun = False
         try:
             async with create(**self._arguments(request, model)) as response:
                 begun = True
-                body = await _read(response)
+                body = await whole(response.iter_bytes(), MAX_ANSWER_BYTES)
         except ProviderError:
             raise
         except Exception as error:
@@ -68,12 +68,6 @@ class OpenAIEmbeddings:
             **({} if self._row.keep_alive else {"extra_headers": {"connection": "close"}}),
         }
 
-    def _load_once(self) -> asyncio.Future[Create]:
-        loading = self._loading
-        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
-            loading = self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        return loading
-
     def _load(self) -> Create:
         """Import the SDK and make the client: the better part of a second, so not on the event loop's thread."""
         openai = importlib.import_module("openai")
@@ -87,15 +81,6 @@ class OpenAIEmbeddings:
             max_retries=0,
         )
         return client.embeddings.with_streaming_response.create
-
-
-async def _read(response: Any) -> bytes:
-    body = bytearray()
-    async for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise BrokenStream
-    return bytes(body)
 
 
 def read_answer(body: bytes, count: int, dimensions: int) -> Embedded:

@@ -1,11 +1,40 @@
-"""What a call by way of an SDK's HTTP client may end in, where no answer came: told by type, never by message."""
+"""What calls by way of SDKs share: how one may end without an answer, how much is read, and when an SDK is loaded."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
+from typing import Generic, TypeVar
 
 from lib.errors import BrokenStream, ConnectionFailed, ProviderError, TimedOut
+
+Client = TypeVar("Client")
+
+
+class Loaded(Generic[Client]):
+    """What `load` gives, which takes the better part of a second and is called in a thread: once, unless it fails."""
+
+    def __init__(self, load: Callable[[], Client]) -> None:
+        self._load = load
+        self._loading: asyncio.Future[Client] | None = None
+
+    async def get(self) -> Client:
+        """It, as soon as it is there; who leaves meanwhile leaves the others theirs. Raises what `load` does."""
+        loading = self._loading
+        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
+            loading = self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
+        return await asyncio.shield(loading)
+
+
+async def whole(chunks: AsyncIterable[bytes], max_bytes: int) -> bytes:
+    """All of an answer. Raises BrokenStream as soon as there is more of it than this."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > max_bytes:
+            raise BrokenStream
+    return bytes(body)
 
 
 def lost(error: BaseException, *, begun: bool) -> ProviderError | None:

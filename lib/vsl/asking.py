@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Protocol
+
+import orjson
 
 from lib.media.rendering import MediaContext
 from lib.providers.base import ChatRequest
@@ -32,11 +35,33 @@ class Ask(Protocol):
         ...
 
 
-class Asker:
-    """Asks the router; sums up what that cost."""
+async def _keep_nothing(_key: str, _answer: Mapping[str, Any]) -> None:
+    pass
 
-    def __init__(self, router: Router, recorder: Recorder, context: MediaContext, policy: Policy) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Answers of before, by key: `{text, cost_usd}`, the cost as text or null. `keep` adds one."""
+
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    keep: Callable[[str, dict[str, Any]], Awaitable[None]] = _keep_nothing
+
+
+NOTHING = Memory()
+
+
+class Asker:
+    """Asks the router; sums up what that cost.
+
+    What was answered before, to whoever died since, is not asked again: the call that was under way when a process
+    died is the only one that can be paid for twice, since no vendor of text can be asked what became of one.
+    """
+
+    def __init__(
+        self, router: Router, recorder: Recorder, context: MediaContext, policy: Policy, memory: Memory = NOTHING
+    ) -> None:
         """`policy` is the operator's part; `context.subject.flag` names who is asked first."""
+        self._memory = memory
         self._router = router
         self._recorder = recorder
         self._context = context
@@ -52,6 +77,11 @@ class Asker:
 
     async def __call__(self, request: ChatRequest, check: Check) -> str:
         """See Ask. Money is held before anybody is called; the account learns what was spent, however it ends."""
+        key = _key(request)
+        kept = self._memory.kept.get(key)
+        if kept is not None and check(kept["text"]) is None:
+            self._add(None if kept["cost_usd"] is None else Decimal(kept["cost_usd"]))
+            return kept["text"]
         context = Context(policy=self._policy, ends_at=self._context.ends_at, check=check)
         answer = self._router.get_completion(self._context.subject.flag, request, context)
         purchase = await self._context.account.purchase(worst_case_microusd(answer.plan, request))
@@ -68,9 +98,18 @@ class Asker:
             bill = await self._recorder.record(subject, answer.attempts)
             purchase.spent_microusd = bill.cost_microusd
             self.served_by = answer.serving.candidate
-            so_far, more = self.cost_usd, bill.cost_usd
-            self.cost_usd = None if so_far is None or more is None else so_far + more
-        return "".join(said)
+            self._add(bill.cost_usd)
+        text = "".join(said)
+        await self._memory.keep(key, {"text": text, "cost_usd": None if bill.cost_usd is None else str(bill.cost_usd)})
+        return text
+
+    def _add(self, usd: Decimal | None) -> None:
+        self.cost_usd = None if self.cost_usd is None or usd is None else self.cost_usd + usd
+
+
+def _key(request: ChatRequest) -> str:
+    """A hash of all that is asked."""
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def json_format(name: str, schema: dict[str, Any]) -> dict[str, object]:

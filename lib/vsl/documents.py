@@ -31,13 +31,12 @@ time, figcaption {{ color: #595959 }}</style>
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A stored file. `url` is signed and short-lived, `path` the place in the bucket."""
+    """A stored file; `path` is its place in the bucket. Addresses do not last: GET /api/vsl/{id} tells them."""
 
     path: str
     mime: str
     bytes: int
     sha256: str
-    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class ManifestFrame:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that is known of a finished video. Money in USD; `cost_usd` by stage, with `total`."""
+    """All that is known of a finished video. Money in USD; `cost_usd` by stage, with `total`, as paid by this job."""
 
     id: str
     created_at: str
@@ -111,7 +110,6 @@ class Manifest:
     cost_usd: dict[str, float]
     request_hash: str
     steps_cached: int = 0
-    experiment: dict[str, str] | None = None
     fps: int = FPS
     ai_generated: bool = True
     schema: str = field(default=SCHEMA, init=False)

@@ -20,7 +20,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """What is known of a step: `result` where it is done, `error` where it failed."""
+    """What is known of a step: `result` where it is done, `error` where it failed.
+
+    `answers` are those that models gave while it ran, by what they were asked; `started_at` and `finished_at` are ISO
+    8601, in UTC.
+    """
 
     name: str
     content_key: str
@@ -33,6 +37,9 @@ class StepRow:
     model: str | None = None
     result: Json | None = None
     error: Json | None = None
+    answers: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    started_at: str | None = None
+    finished_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,10 @@ class Jobs:
         """The right to drive this job, or any that is due; None where there is none, or another has it."""
         row = await self._rpc("claim_vsl_job", {"p_driver": driver, "p_id": job_id, "p_lease_s": LEASE_S})
         return None if row is None else _job(row)
+
+    async def keep_answer(self, job_id: str, step: str, key: str, answer: Json) -> None:
+        """What a model answered for a step that runs, for whoever does it again."""
+        await self._rpc("keep_vsl_answer", {"p_id": job_id, "p_step": step, "p_key": key, "p_answer": answer})
 
     async def claim_webhook(self) -> Job | None:
         """A job that has ended, whose owner is to be told."""
@@ -241,4 +252,7 @@ def _step(row: Json) -> StepRow:
         model=row["model"],
         result=row["result"],
         error=row["error"],
+        answers=row["answers"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
     )

@@ -136,9 +136,14 @@ class Pipeline:
         if job is None:
             return None
         if not job.is_over:
-            drive = _Drive(self, job, Lease(self._rpc, job.id, driver), ends_at)
-            with suppress(Lost):
-                await drive.run()
+            lease = Lease(self._rpc, job.id, driver)
+            try:
+                with suppress(Lost):
+                    await _Drive(self, job, lease, ends_at).run()
+            except DataFailed:
+                with suppress(DataFailed):  # if it can be told now, nobody has to wait until the lease is over
+                    await lease.release()
+                raise
         self.tell(job.id)
         return job.id
 

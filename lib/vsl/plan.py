@@ -1,7 +1,7 @@
 """What a sales letter is made of, and what can be made of it now: pure functions of the request and of what is there.
 
     script ─┬─ picture/0 … picture/n ─────┬─ clip/0 … clip/n ─ film
-            └─ narration/0 … narration/n ─┘
+            └─ narration/0 … narration/n ─┘          └─ manifest
 
 A step's key is a hash of all that goes into it, by content: change one sentence, and only what depends on it has
 another key. The results of steps are JSON:
@@ -12,6 +12,7 @@ another key. The results of steps are JSON:
     music      {asset_id, sha256, content_type}
     clip       {asset_id, sha256, name}
     film       {files: {name: {asset_id, …}}, …}: see lib/vsl/studio.py
+    manifest   {asset_id, sha256, content_type}: of this job alone
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ VERSION = 1
 """Grows when a step of the same input would give something else."""
 SHAPES: Mapping[str, SizeName] = {"16:9": "landscape_16_9", "9:16": "portrait_16_9", "1:1": "square_hd"}
 """What an aspect is called where pictures are drawn."""
-WEIGHTS: Mapping[str, int] = {"script": 10, "picture": 30, "narration": 20, "clip": 30, "film": 10}
+WEIGHTS: Mapping[str, int] = {"script": 10, "picture": 30, "narration": 20, "clip": 30, "film": 9, "manifest": 1}
 """How much of the whole each kind of step is, in percent."""
-SECONDS: Mapping[str, float] = {"script": 20, "picture": 20, "narration": 15, "music": 10}
+SECONDS: Mapping[str, float] = {"script": 20, "picture": 20, "narration": 15, "music": 10, "manifest": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ def size_of(request: Mapping[str, Any]) -> tuple[int, int]:
 
 def plan(job: Job, results: Mapping[str, Json], worst: Worst) -> Sequence[Step]:
     """All steps whose inputs are there. `worst` is what they cost at most."""
-    return tuple(_steps(job.request, results, worst))
+    return tuple(_steps(job.request, results, worst, job.id))
 
 
-def _steps(request: Mapping[str, Any], results: Mapping[str, Json], worst: Worst) -> Iterator[Step]:
+def _steps(request: Mapping[str, Any], results: Mapping[str, Json], worst: Worst, job_id: str) -> Iterator[Step]:
     said = {name: value for name, value in request.items() if name in SCRIPT_FIELDS}
     yield Step("script", "script", "text", content_key("script", said), None, worst.script, SECONDS["script"])
     script = results.get("script")
@@ -98,6 +99,8 @@ def _steps(request: Mapping[str, Any], results: Mapping[str, Json], worst: Worst
         captions = request["captions"], request["language"]
         key = content_key("film", keys, read, music, told, captions, there[0][0]["sha256"])
         yield Step("film", "upload", "film", key, seconds=10 + line.duration_s / 4)
+        if "film" in results:
+            yield Step("manifest", "upload", "text", content_key("manifest", key, job_id), seconds=SECONDS["manifest"])
 
 
 SCRIPT_FIELDS = frozenset(

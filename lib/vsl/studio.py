@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +58,9 @@ Open = Callable[[Job], Awaitable[MediaContext]]
 Write = Callable[[Job], Awaitable[Made]]
 """The script of a job. Raises AppError."""
 
+Tell = Callable[[Job, Mapping[str, Json]], Awaitable[Mapping[str, Any]]]
+"""What is to be told of a job whose film is there: its manifest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -67,6 +70,7 @@ class Tools:
     pictures: Pictures
     speaker: Speaker
     write: Write
+    tell: Tell
     open: Open
     fetch: Fetch
 
@@ -82,21 +86,8 @@ class Studio:
 
     async def do(self, job: Job, step: Step, results: Mapping[str, Json]) -> Made:
         """See pipeline.Do."""
-        kind, _, number = step.name.partition("/")
         try:
-            match kind:
-                case "script":
-                    return await self._tools.write(job)
-                case "picture":
-                    return await self._picture(job, int(number), results)
-                case "narration":
-                    return await self._narration(job, int(number), results)
-                case "music":
-                    return await self._music(job)
-                case "clip":
-                    return await self._clip(job, int(number), results)
-                case _:
-                    return await self._film(job, results)
+            return await self._done(job, step, results)
         except DataFailed as error:
             if error.reason.startswith((*NOT_WELL, RESTING)):
                 raise  # nothing can be kept now: whoever goes on does it
@@ -107,6 +98,17 @@ class Studio:
             ) from error
         except AppError as error:
             raise _failed(error) from error
+
+    async def _done(self, job: Job, step: Step, results: Mapping[str, Json]) -> Made:
+        kind, _, number = step.name.partition("/")
+        of_a_frame = {"picture": self._picture, "narration": self._narration, "clip": self._clip}
+        if kind in of_a_frame:
+            return await of_a_frame[kind](job, int(number), results)
+        if kind == "script":
+            return await self._tools.write(job)
+        if kind == "music":
+            return await self._music(job)
+        return await (self._film(job, results) if kind == "film" else self._manifest(job, results))
 
     async def instead(self, job: Job, step: Step, results: Mapping[str, Json], error: StepFailed) -> Made | None:
         """A card with the frame's headline for a picture that could not be had, unless the job is strict."""
@@ -152,27 +154,13 @@ class Studio:
 
     async def _narration(self, job: Job, number: int, results: Mapping[str, Json]) -> Made:
         """The narration, and how long it really lasts: pictures follow that."""
-        frame, request = results["script"]["frames"][number], job.request
+        frame = results["script"]["frames"][number]
         text: str = frame["narration"]
         if frame.get("narration_audio") is not None:
             asset = await self._own(job, frame["narration_audio"], SOUND_TYPES, MAX_SOUND_BYTES)
-            rendered = None
+            voice, rendered, wasted = await self._measured(job, asset, number), None, 0
         else:
-            context = await self._tools.open(job)
-            asked = ReadingRequest(
-                text,
-                voice_id=None,
-                language=request["language"].partition("-")[0],
-                settings=VoiceSettings(speed=request["voice_speed"]),
-                usual_voice_id=request["voice_id"],
-                usual_model=request["voice_model"],
-            )
-            rendered = await _paid(context, self._tools.speaker.speak(job.user_id, asked, context=context))
-            (asset,) = rendered.assets
-        path = await self._local(job, _file(asset), MAX_SOUND_BYTES)
-        deadline = asyncio.get_running_loop().time() + RENDER_S
-        async with self._decoding:
-            voice = await measure(self._ffmpeg(), path, number, self._place(job), deadline)
+            asset, voice, rendered, wasted = await self._read_aloud(job, number, text)
         told = tuple(_words(asset.audio))
         words, estimated = timed(text, told, voice.lasts_s)
         result = {
@@ -185,7 +173,42 @@ class Studio:
             "provider": asset.provider,
             "model": asset.model,
         }
-        return Made(result) if rendered is None else _made(rendered, result)
+        return Made(result) if rendered is None else _made(rendered, result, wasted)
+
+    async def _read_aloud(self, job: Job, number: int, text: str) -> tuple[Asset, Voice, Rendered, int]:
+        """A reading that can be heard, its length, and what was paid for one that could not: it is read once more."""
+        request, wasted = job.request, 0
+        asked = ReadingRequest(
+            text,
+            voice_id=None,
+            language=request["language"].partition("-")[0],
+            settings=VoiceSettings(speed=request["voice_speed"]),
+            usual_voice_id=request["voice_id"],
+            usual_model=request["voice_model"],
+        )
+        for anew in (False, True):
+            context = replace(await self._tools.open(job), anew=anew)
+            rendered = await _paid(context, self._tools.speaker.speak(job.user_id, asked, context=context))
+            (asset,) = rendered.assets
+            try:
+                return asset, await self._measured(job, asset, number), rendered, wasted
+            except RenderFailed as error:
+                wasted += _microusd(rendered)
+                if anew or error.reason not in UNHEARD:
+                    raise StepFailed(
+                        error.code,
+                        f"{error.message}.",
+                        provider=rendered.provider if error.reason in UNHEARD else "ffmpeg",
+                        retryable=error.reason in PASSING,
+                        cost_microusd=wasted,
+                    ) from error
+        raise AssertionError
+
+    async def _measured(self, job: Job, asset: Asset, number: int) -> Voice:
+        path = await self._local(job, _file(asset), MAX_SOUND_BYTES)
+        deadline = asyncio.get_running_loop().time() + RENDER_S
+        async with self._decoding:
+            return await measure(self._ffmpeg(), path, number, self._place(job), deadline)
 
     async def _music(self, job: Job) -> Made:
         return Made(_file(await self._own(job, job.request["music"], SOUND_TYPES, MAX_SOUND_BYTES)))
@@ -250,6 +273,10 @@ class Studio:
                 "timing": "estimated" if estimated else "exact",
             }
         )
+
+    async def _manifest(self, job: Job, results: Mapping[str, Json]) -> Made:
+        data = orjson.dumps(await self._tools.tell(job, results), option=orjson.OPT_INDENT_2)
+        return Made(_file(await self._part(job, "manifest", data, "application/json")))
 
     async def _clips(self, job: Job, results: Mapping[str, Json], *, only: int) -> Sequence[Clip]:
         """All clips as they are to be; the pictures that the one needs are here."""
@@ -321,6 +348,8 @@ class Studio:
 
 PASSING = frozenset({"killed", "deadline", "disk_full", "out_of_memory"})
 """Reasons why ffmpeg may fail once and not again."""
+UNHEARD = frozenset({"unreadable", "empty"})
+"""Reasons that lie in the sound itself."""
 
 
 def captions_of(request: Mapping[str, Any], narrations: Sequence[Json], line: Timeline) -> tuple[Cue, ...]:
@@ -344,9 +373,13 @@ async def _paid(context: MediaContext, work: Awaitable[Rendered]) -> Rendered:
         await asyncio.shield(account.settle())
 
 
-def _made(rendered: Rendered, result: Json) -> Made:
-    cost = 0 if rendered.cost_usd is None else round(rendered.cost_usd * MICRO)
+def _made(rendered: Rendered, result: Json, wasted_microusd: int = 0) -> Made:
+    cost = _microusd(rendered) + wasted_microusd
     return Made(result, cost, rendered.provider, rendered.model, rendered.cached)
+
+
+def _microusd(rendered: Rendered) -> int:
+    return 0 if rendered.cost_usd is None else round(rendered.cost_usd * MICRO)
 
 
 def _failed(error: AppError, *, cost_microusd: int = 0) -> StepFailed:

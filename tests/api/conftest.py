@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lib.providers import fal as fal_module
+from lib.router import completion
 from tests.api.studio import Studio
 from tests.conftest import Serve, hosted_over
 from tests.database import Database
@@ -47,8 +50,15 @@ def start_instance(tmp_path: Path) -> Iterator[StartInstance]:
 
 
 @pytest.fixture
-def studio(serve: Serve, supabase: Project, vendor: Vendor, loop: LoopThread) -> Iterator[Studio]:
-    """See Studio; afterwards every request to a vendor must have fitted its description."""
+def studio(
+    serve: Serve, supabase: Project, vendor: Vendor, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Studio]:
+    """See Studio; afterwards every request to a vendor must have fitted its description.
+
+    Whoever asks a vendor again does so after a moment, not after half a second.
+    """
+    monkeypatch.setattr(fal_module, "Deadlines", partial(fal_module.Deadlines, interval_s=0.01))
+    monkeypatch.setattr(completion, "RETRY_S", 0.02)
     fal, voice = FakeFal(loop), FakeElevenLabs(loop)
     environ = {
         **hosted_over(groq=vendor),

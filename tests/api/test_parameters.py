@@ -18,7 +18,7 @@ from lib.control.parameters import Parameters
 from lib.router.attempt import Policy
 from lib.settings import from_environ
 from local.server import Site
-from tests.conftest import KEY_HEADER, ROOT, MakeVendor, Serve, Served, hosted_over
+from tests.conftest import KEY_HEADER, ROOT, MakeVendor, Serve, hosted_over, served_site
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate, Reply, Vendor, failure, words
 from tests.fakes.web import Asked, Told, Web, told
@@ -65,9 +65,9 @@ def serve_with(loop: LoopThread, store: Store) -> Iterator[Serve]:
 
         def start(environ: dict[str, str]) -> str:
             app = App(from_environ({**environ, "EDGE_CONFIG": store.connection, "EDGE_CONFIG_FRESHNESS": "3600"}))
-            served = running.enter_context(Served(Site(ROOT, app), loop))
+            url = running.enter_context(served_site(Site(ROOT, app), loop))
             loop.run(followed(app, store))
-            return served.url
+            return url
 
         yield start
 
@@ -112,7 +112,7 @@ def test_a_change_counts_and_a_bad_value_changes_nothing(loop: LoopThread, groq:
     app = App(from_environ({**hosted_over(groq=groq), "EDGE_CONFIG": store.connection}))
     now = 0.0
     app.edge_config = EdgeConfig(app.settings.stores, app.exchange, freshness_s=3600, clock=lambda: now)
-    with Served(Site(ROOT, app), loop) as served:
+    with served_site(Site(ROOT, app), loop) as url:
         for config, temperature, top_p in (
             ({"temperature": 0.25}, 0.25, None),
             ({"temperature": 0.75, "top_p": 0.5}, 0.75, 0.5),
@@ -123,7 +123,7 @@ def test_a_change_counts_and_a_bad_value_changes_nothing(loop: LoopThread, groq:
             store.items = {"ai_config": config}
             now += 10_000
             loop.run(followed(app, store))
-            assert ask(served.url).status_code == 200
+            assert ask(url).status_code == 200
             assert (sent(groq).get("temperature"), sent(groq).get("top_p")) == (temperature, top_p)
     assert app.parameters.rejected == {("temperature", "ai_config"): 1, ("hedge", "ai_config"): 1}
 

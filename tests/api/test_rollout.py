@@ -14,7 +14,7 @@ import pytest
 from lib.app import App
 from lib.control.flags import GATE
 from tests.api.conftest import over
-from tests.conftest import OPERATOR_KEY, ROOT, USER_KEY, Served
+from tests.conftest import OPERATOR_KEY, ROOT, USER_KEY, served_site
 from tests.fakes.github import GitHub
 from tests.fakes.loop import LoopThread
 from tests.local.supabase.conftest import Project
@@ -200,8 +200,8 @@ def test_endpoint(app: App, loop: LoopThread) -> None:
     """Operators alone; what the state does not allow is a conflict, in words."""
     from local.server import Site  # noqa: PLC0415 - as tests of served apps do
 
-    with Served(Site(ROOT, app), loop) as site:
-        url = f"{site.url}/api/rollout"
+    with served_site(Site(ROOT, app), loop) as site:
+        url = f"{site}/api/rollout"
         user = {"authorization": f"Bearer {USER_KEY}"}
         assert httpx.get(url, headers=user).status_code == 403
         assert httpx.post(url, headers=user, json={"action": "start"}).status_code == 403
@@ -215,6 +215,6 @@ def test_endpoint(app: App, loop: LoopThread) -> None:
         started = httpx.post(url, headers=OPERATOR, json={"action": "start"}).json()
         assert (started["status"], started["stages"]) == ("baseline", [10, 50, 100])
         assert httpx.post(url, headers=OPERATOR, json={"action": "start"}).status_code == 409
-        panel = httpx.get(f"{site.url}/api/dashboard/rollout", headers=OPERATOR).json()
+        panel = httpx.get(f"{site}/api/dashboard/rollout", headers=OPERATOR).json()
         assert [row["decision"] for row in panel["rows"]] == ["started"]
         assert panel["rollouts"][0]["status"] == "baseline"

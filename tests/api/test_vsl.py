@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,16 @@ def test_a_whole_film(studio: Studio) -> None:
     job = job_of(studio, answer.json()["id"])
     assert (job["status"], job["percent"], job.get("error")) == ("succeeded", 100, None)
     files = job["result"]["files"]
-    assert set(files) == {"video", "poster", "narration", "captions_vtt", "captions_srt", "transcript", "words"}
+    assert set(files) == {
+        "video",
+        "poster",
+        "narration",
+        "captions_vtt",
+        "captions_srt",
+        "transcript",
+        "words",
+        "manifest",
+    }
     film = httpx.get(f"{studio.url}{VSL}/{job['id']}/video", headers=JSON, follow_redirects=True)
     with av.open(BytesIO(film.content), "r") as container:
         streams = [(stream.type, stream.codec_context.name) for stream in container.streams]
@@ -75,6 +85,18 @@ def test_a_whole_film(studio: Studio) -> None:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (720, 720)
         shown = sum(1 for _ in container.decode(video=0))
     assert abs(shown / 25 - job["result"]["duration_s"]) < 0.05
+    manifest = httpx.get(files["manifest"]["url"]).json()
+    assert (manifest["schema"], manifest["id"], manifest["degraded"]) == ("vsl.manifest/1", job["id"], False)
+    assert (manifest["width"], manifest["height"], manifest["duration_s"]) == (720, 720, job["result"]["duration_s"])
+    assert (manifest["video"]["sha256"], manifest["video"]["bytes"]) == (
+        hashlib.sha256(film.content).hexdigest(),
+        len(film.content),
+    )
+    assert manifest["cost_usd"] == {"total": job["cost_usd"], "script": 0, "images": 0.006, "narration": 0.00125}
+    assert [(each["narration"], each["alt"]) for each in manifest["frames"]] == [
+        (each["narration"], each["alt"]) for each in FRAMES
+    ]
+    assert manifest["frames"][0]["end_s"] == manifest["frames"][1]["start_s"]
     captions = httpx.get(files["captions_vtt"]["url"]).text
     assert captions.startswith("WEBVTT")
     assert [word for word in ("Dark", "nights.", "Lumen", "shines.") if word not in captions] == []

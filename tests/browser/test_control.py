@@ -18,7 +18,7 @@ from lib.settings import from_environ
 from local.edge_config import FOLDER, Files, endpoints
 from local.server import Site
 from tests.browser.chromium import Page, expect
-from tests.conftest import ACCESS, ROOT, MakeVendor, Served, hosted_over
+from tests.conftest import ACCESS, ROOT, MakeVendor, hosted_over, served_site
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Vendor, groq_words
 
@@ -61,12 +61,12 @@ def desk(tmp_path: Path, loop: LoopThread, make_vendor: MakeVendor) -> Iterator[
     groq, deepinfra = make_vendor(), make_vendor()
     with ExitStack() as running:
         store = App(from_environ(ACCESS))
-        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items))), loop)).url
+        kept = running.enter_context(served_site(Site(ROOT, store, endpoints(Files(items))), loop))
         environ = hosted_over(groq=groq, deepinfra=deepinfra)
         environ |= {"EDGE_CONFIG": f"{kept}/ecfg_local?token=local", "EDGE_CONFIG_FRESHNESS": "1"}
         app = App(from_environ(environ))
-        site = running.enter_context(Served(Site(ROOT, app, endpoints(Files(items), app.assignable)), loop))
-        yield Desk(site.url, items, groq, deepinfra)
+        site = running.enter_context(served_site(Site(ROOT, app, endpoints(Files(items), app.assignable)), loop))
+        yield Desk(site, items, groq, deepinfra)
 
 
 def open_control(page: Page, desk: Desk) -> None:

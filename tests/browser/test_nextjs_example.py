@@ -21,7 +21,7 @@ from lib.settings import from_environ
 from local.edge_config import FOLDER, Files, endpoints
 from local.server import Site
 from tests.browser.chromium import Locator, Page, expect
-from tests.conftest import ACCESS, ROOT, Served, local_over
+from tests.conftest import ACCESS, ROOT, local_over, served_site
 from tests.fakes.loop import LoopThread
 from tests.fakes.vendor import Gate, Hang, Vendor, failure, words
 from tests.npm import node_with_packages
@@ -55,9 +55,9 @@ def example(tmp_path_factory: pytest.TempPathFactory, loop: LoopThread) -> Itera
     with ExitStack() as running:
         running.callback(vendor.close)
         store = App(from_environ(ACCESS))
-        kept = running.enter_context(Served(Site(ROOT, store, endpoints(Files(items))), loop)).url
+        kept = running.enter_context(served_site(Site(ROOT, store, endpoints(Files(items))), loop))
         app = App(from_environ({**local_over(vendor), "EDGE_CONFIG": f"{kept}/ecfg_local?token=local"}))
-        backend = running.enter_context(Served(Site(ROOT, app), loop)).url
+        backend = running.enter_context(served_site(Site(ROOT, app), loop))
         # Destinations are fixed in the build, so that nobody else may build until this run has ended.
         lock = running.enter_context((EXAMPLE / "package.json").open("rb"))
         fcntl.flock(lock, fcntl.LOCK_EX)

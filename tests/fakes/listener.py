@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from tests.fakes.loop import LoopThread
 
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def let_in(listeners: Iterable[HasFileno]) -> None:
+    """Accept nobody any more, and let in whoever was accepted this moment.
+
+    asyncio makes a transport in the turn after it accepted, and its protocol in the one after that; where the server is
+    closed between them, the connection is in nobody's care any more.
+    """
+    for listener in listeners:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 class Listener:
@@ -30,6 +46,7 @@ class Listener:
         self._loop.run(self._end())
 
     async def _end(self) -> None:
+        await let_in(self._server.sockets)
         self._server.close()
         connections = list(self._connections)
         for connection in connections:

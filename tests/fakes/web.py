@@ -68,13 +68,20 @@ class Web:
         self._script: list[Told] = []
         self._news = threading.Condition()
         self.asked: list[Asked] = []
+        self.takes_s = 0.0
+        """How long it is at work on each answer."""
         self._left = 0
         self._listener = Listener(loop, self._serve)
         self.url = self._listener.url
+        self.port = self._listener.port
 
     def script(self, *answers: Told) -> None:
         """What to answer the next requests, one each."""
         self._script.extend(answers)
+
+    def forget(self) -> None:
+        """From now on it answers as usual."""
+        self._script.clear()
 
     def wait_for(self, count: int, timeout_s: float = 10) -> list[Asked]:
         """All requests so far, once there are so many."""
@@ -114,6 +121,8 @@ class Web:
                 self.asked.append(asked)
                 self._news.notify_all()
             answer = self._script.pop(0) if self._script else self._usual(asked)
+            if self.takes_s:
+                await asyncio.sleep(self.takes_s)
             if answer.gate is not None and not await self._stays(reader, answer.gate):
                 return
             writer.write(_encoded(answer, asked.method))

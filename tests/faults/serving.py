@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import ssl
 import time
 from collections.abc import Callable, Generator
@@ -13,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import uvicorn
 
 from lib import settings as environment
 from lib.app import App
@@ -23,6 +20,7 @@ from lib.router.attempt import Policy
 from lib.router.health import Health
 from local.server import Site
 from tests.conftest import ROOT
+from tests.fakes.asgi import serving
 from tests.fakes.loop import LoopThread
 
 Adjust = Callable[[Policy], Policy]
@@ -45,16 +43,8 @@ def make_app(
 @contextmanager
 def served(app: App, loop: LoopThread) -> Generator[str]:
     """Serve the whole site over `app`; gives its URL."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(Site(ROOT, app), log_config=None, server_header=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    running = asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), loop.loop)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        running.result(10)
+    with serving(lambda _url: Site(ROOT, app), loop, backlog=1024) as url:
+        yield url
 
 
 @dataclass

@@ -10,7 +10,7 @@ from lib.app import App
 from lib.settings import from_environ
 from local.edge_config import FOLDER, Files, endpoints
 from local.server import Site
-from tests.conftest import ACCESS, ROOT, Served
+from tests.conftest import ACCESS, ROOT, served_site
 from tests.fakes.loop import LoopThread
 from tests.js_clients.node import PACKAGE, Node, OpenPage, Page
 from tests.npm import node_with_packages
@@ -56,5 +56,5 @@ def open_page(node: Node) -> Iterator[OpenPage]:
 def local_store(loop: LoopThread) -> Iterator[str]:
     """The URL of a site with the shipped items beside it."""
     app = App(from_environ(ACCESS))
-    with Served(Site(ROOT, app, endpoints(Files(FOLDER))), loop) as site:
-        yield site.url
+    with served_site(Site(ROOT, app, endpoints(Files(FOLDER))), loop) as url:
+        yield url

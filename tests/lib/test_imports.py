@@ -52,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
         "lib.telemetry.events",
     },
     "lib.vsl": {"lib.data", "lib.errors", "lib.ids", "lib.media", "lib.providers", "lib.router", "lib.telemetry"},
-    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors"},
+    "lib.cron": {"lib.data.circuit", "lib.data.rollups", "lib.errors", "lib.exchange"},
     "lib.incidents": {
         "lib.cron",
         "lib.data.circuit",
@@ -70,8 +70,18 @@ PURE = [
     *(f"lib/control/expressions/{name}.py" for name in ("values", "operators", "compiler", "javascript", "regex")),
     *(
         f"lib/control/{name}.py"
-        for name in ("statistics", "anytime", "experiments", "guardrails", "rollout", "rollout_words", "forecast")
+        for name in (
+            "statistics",
+            "anytime",
+            "experiments",
+            "design",
+            "guardrails",
+            "rollout",
+            "rollout_words",
+            "forecast",
+        )
     ),
+    "lib/control/design.py",
     "lib/router/affinity.py",
     "lib/router/length.py",
     "lib/router/told.py",

@@ -446,6 +446,25 @@ SUPABASE = {
 }
 
 
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"SITE_URL": "https://a.example/"}, "https://a.example"),
+        ({"VERCEL_URL": "x-1.vercel.app"}, "https://x-1.vercel.app"),
+        ({"VERCEL_URL": "x-1.vercel.app", "VERCEL_PROJECT_PRODUCTION_URL": "a.example"}, "https://x-1.vercel.app"),
+        (
+            {"VERCEL_ENV": "production", "VERCEL_URL": "x", "VERCEL_PROJECT_PRODUCTION_URL": "a.example"},
+            "https://a.example",
+        ),
+        ({"SITE_URL": "https://b.example", "VERCEL_URL": "x-1.vercel.app"}, "https://b.example"),
+    ],
+)
+def test_where_the_site_is(environ: dict[str, str], expected: str | None) -> None:
+    """The one that is set, else Vercel's: production's domain there, elsewhere the deployment's own."""
+    assert from_environ(environ).site_url == expected
+
+
 def test_supabase() -> None:
     """It takes the address and both keys; without one of them it is off, and says which three it needs."""
     settings = from_environ(SUPABASE)

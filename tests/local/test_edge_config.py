@@ -18,7 +18,7 @@ from lib.control.parameters import Parameters
 from lib.settings import from_environ
 from local.edge_config import FOLDER, Files, connection_string, endpoints
 from local.server import Site
-from tests.conftest import ACCESS, ROOT, Served
+from tests.conftest import ACCESS, ROOT, served_site
 from tests.fakes.loop import LoopThread
 
 BEARER = {"authorization": "Bearer local"}
@@ -37,7 +37,7 @@ def url(folder: Path, loop: LoopThread) -> Iterator[str]:
     """The site with the store beside it."""
     app = App(from_environ(ACCESS))
     with ExitStack() as running:
-        yield running.enter_context(Served(Site(ROOT, app, endpoints(Files(folder))), loop)).url
+        yield running.enter_context(served_site(Site(ROOT, app, endpoints(Files(folder))), loop))
 
 
 def get(url: str, path: str, **headers: str) -> httpx.Response:
@@ -209,8 +209,8 @@ def test_form(loop: LoopThread) -> None:
     """The form offers the public parameters, and the models of those vendors alone that a flag may name."""
     keys = {"GROQ_API_KEY": "key-of-groq-0123456789", "LOCAL_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
     app = App(from_environ({**ACCESS, **keys}))
-    with Served(Site(ROOT, app, endpoints(Files(FOLDER), app.assignable)), loop) as served:
-        form = httpx.get(f"{served.url}/local/form").json()
+    with served_site(Site(ROOT, app, endpoints(Files(FOLDER), app.assignable)), loop) as url:
+        form = httpx.get(f"{url}/local/form").json()
     assert form["experiment"] == "feature_ai_provider"
     assert {each["provider"] for each in form["models"]} == {"groq"}
     by_name = {each["name"]: each for each in form["parameters"]}
@@ -223,9 +223,9 @@ def test_form(loop: LoopThread) -> None:
 
 def test_not_deployed(loop: LoopThread) -> None:
     """None of this is part of what is deployed."""
-    with Served(Site(ROOT, App(from_environ(ACCESS))), loop) as served:
+    with served_site(Site(ROOT, App(from_environ(ACCESS))), loop) as url:
         for path in ("/local/items", "/local/form", "/ecfg_local/items?token=local"):
-            assert httpx.get(f"{served.url}{path}").status_code == 404
+            assert httpx.get(f"{url}{path}").status_code == 404
 
 
 def test_shipped_items() -> None:

@@ -18,7 +18,7 @@ from lib.settings import from_environ
 from local.operator_link import PATH, OperatorLink
 from local.postgres import Postgres
 from local.server import Site
-from tests.conftest import ACCESS, ROOT, Served
+from tests.conftest import ACCESS, ROOT, served_site
 from tests.database import copied
 from tests.fakes.loop import LoopThread
 from tests.local.supabase.conftest import Clock, Project, served, supabase
@@ -44,7 +44,7 @@ class Run:
         self.now = 0.0
         app = App(from_environ({**ACCESS, **supabase(project.url)}))
         link = OperatorLink(app, lambda: self.now)
-        self.url = stack.enter_context(Served(Site(ROOT, app, {PATH: link}), loop)).url
+        self.url = stack.enter_context(served_site(Site(ROOT, app, {PATH: link}), loop))
         self.link = f"{self.url}{link.url(1).removeprefix('http://localhost:1')}"
         self.again = link.url(1)
 

@@ -21,13 +21,16 @@ class Direct:
         self._connection = database.connect()
         self._turn = asyncio.Lock()
         self.refuse = False
+        self.refuse_next: set[str] = set()
+        """Functions that fail once."""
         self.calls: list[str] = []
 
     async def __call__(self, function: str, arguments: Mapping[str, object], *, timeout_s: float = 2.0) -> Any:
         """See Rpc."""
         del timeout_s
         self.calls.append(function)
-        if self.refuse:
+        if self.refuse or function in self.refuse_next:
+            self.refuse_next.discard(function)
             raise DataFailed("connection_failed")
         values = [Jsonb(value) if isinstance(value, dict) else value for value in arguments.values()]
         named = ", ".join(f"{name} => %s" for name in arguments)

@@ -151,7 +151,7 @@ HOSTILE = st.text(max_size=80) | st.sampled_from(
 
 
 @given(HOSTILE, HOSTILE, HOSTILE)
-def test_hostile_text(product: str, fact: str, script: str) -> None:
+def test_fault_49_hostile_brief(product: str, fact: str, script: str) -> None:
     """Any text is a brief or a named error; what is taken is one line without marks of direction."""
     body = {"product": product, "facts": [{"id": "a", "text": fact}], "script": script}
     try:

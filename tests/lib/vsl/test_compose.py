@@ -182,7 +182,7 @@ def test_kinds_of_pictures(tmp_path: Path, form: str) -> None:
         ("picture", None, ("render", "unreadable")),
     ],
 )
-def test_broken_material(tmp_path: Path, broken: str, content: bytes | None, told: tuple[str, str]) -> None:
+def test_fault_44_broken_material(tmp_path: Path, broken: str, content: bytes | None, told: tuple[str, str]) -> None:
     """An error names the stage and the frame whose picture or narration cannot be used."""
     story = list(scenes(tmp_path, (0.6, 0.6)))
     bad = tmp_path / "bad"
@@ -214,7 +214,7 @@ def test_card(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_hostile_text_in_pictures(tmp_path: Path) -> None:
+def test_fault_49_hostile_text_in_pictures(tmp_path: Path) -> None:
     """Two hundred nasty texts go through all of it, burned into the picture and as a card's headline."""
     pieces = [picture(tmp_path / f"{index}.png", index, (64, 64)) for index in range(2)]
     sound = voice(tmp_path / "a.wav", 0.6)

@@ -86,7 +86,7 @@ def test_cancelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_killed(tmp_path: Path) -> None:
+def test_fault_45_ffmpeg_is_killed(tmp_path: Path) -> None:
     """When somebody kills ffmpeg, the error says so, with stage and frame."""
 
     async def main() -> None:
@@ -134,7 +134,7 @@ def test_deadline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no program", b"\x7fELF and no more"])
-def test_missing(tmp_path: Path, content: bytes | None) -> None:
+def test_fault_45_ffmpeg_is_missing(tmp_path: Path, content: bytes | None) -> None:
     """An ffmpeg that is not there, is not executable or is none: the error says so."""
     path = tmp_path / "ffmpeg"
     if content:
@@ -146,7 +146,7 @@ def test_missing(tmp_path: Path, content: bytes | None) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_disk_full(tmp_path: Path) -> None:
+def test_fault_45_disk_is_full(tmp_path: Path) -> None:
     """A full disk is told as that, with stage and frame."""
     (tmp_path / "a.part").symlink_to("/dev/full")
     with pytest.raises(RenderFailed, match=r"The disk is full \(render, frame 4\)") as failed:

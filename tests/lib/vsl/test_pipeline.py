@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lib.errors import DataFailed
 from lib.ids import uuid7
 from lib.vsl import pipeline
 from lib.vsl.jobs import Job, Jobs, Json, StillRunning
@@ -166,8 +167,8 @@ def test_a_whole_job(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fatal", range(STEPS))
-def test_killed_at_each_step_in_turn(scene: Scene, fatal: int) -> None:
-    """Whoever goes on does only what was not kept: nothing is made twice, and it ends as if nothing had been."""
+def test_fault_43_job_killed_at_each_step(scene: Scene, fatal: int) -> None:
+    """Killed in each step of a job, whoever goes on does only what was not kept; it ends as if nothing had been."""
     dead: list[bool] = []
 
     async def die(_: Step) -> None:
@@ -210,8 +211,8 @@ def test_two_processes_never_drive_the_same(scene: Scene) -> None:
     assert max(Counter(scene.hands.ended).values()) == 1
 
 
-def test_equal_requests_are_one_job(scene: Scene) -> None:
-    """Fifty at once, and one when it is done: the same id."""
+def test_fault_43_equal_requests_are_one_job(scene: Scene) -> None:
+    """Of fifty equal requests at once, and one when it is done, all get the same job."""
 
     async def go() -> set[str]:
         jobs = await asyncio.gather(*(scene.job() for _ in range(50)))
@@ -344,6 +345,21 @@ def test_time_that_runs_out_is_no_failure(scene: Scene) -> None:
     before, after = asyncio.run(go())
     assert ("film" in before.steps, before.status, after.status) == (False, "running", "succeeded")
     assert scene.hands.began.count("film") == 1
+
+
+def test_what_could_not_be_kept_is_left_at_once(scene: Scene) -> None:
+    """A driver that the database failed once gives the job back: nobody waits for its lease to end."""
+
+    async def go() -> Job:
+        job = await scene.job()
+        scene.rows.refuse_next = {"finish_vsl_step"}
+        with pytest.raises(DataFailed):
+            await scene.drive(job)
+        await scene.drive(job)
+        return await scene.read(job)
+
+    job = asyncio.run(go())
+    assert (job.status, scene.hands.ended.count("script")) == ("succeeded", 2)
 
 
 def test_canceling_what_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -16,13 +14,13 @@ import httpx
 import jwt
 import psycopg
 import pytest
-import uvicorn
 from supabase import create_client
 from supabase.lib.client_options import SyncClientOptions
 
 from local.postgres import OWNER, Postgres
 from local.supabase.gateway import gateway
 from tests.database import Database, copied
+from tests.fakes.asgi import serving
 from tests.fakes.loop import LoopThread
 
 SCHEMA = Path(__file__).parent / "schema.sql"
@@ -120,17 +118,12 @@ def project(postgres: Postgres, loop: LoopThread, tmp_path_factory: pytest.TempP
 @contextmanager
 def served(database: Database, folder: Path, loop: LoopThread, clock: Clock) -> Generator[Project]:
     """A gateway that runs."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    # asyncio leaves it out here: each answer's second write would wait 40 ms for the client's delayed ACK.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = gateway(database, folder, url, SECRET, PUBLISHABLE, clock)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=1))
-    running = asyncio.run_coroutine_threadsafe(server.serve(sockets=[listener]), loop.loop)
-    with httpx.Client(timeout=30) as http:
+
+    def make(url: str) -> Any:
+        return gateway(database, folder, url, SECRET, PUBLISHABLE, clock)
+
+    with serving(make, loop) as url, httpx.Client(timeout=30) as http:
         yield Project(url, database, folder, http, clock)
-    server.should_exit = True
-    running.result(10)
 
 
 @pytest.fixture

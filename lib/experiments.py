@@ -112,9 +112,7 @@ def analysed(
     """
     if design is None:
         arms = sorted({unit.arm for unit in units})
-        alone: list[dict[str, Any]] = (
-            report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance)["arms"] if arms else []
-        )
+        shown: Mapping[str, Any] = report(units, Design(arms[0], dict.fromkeys(arms, 1.0)), chance) if arms else {}
         compared: dict[str, Any] = {"control": None, "differences": [], "sample_ratio": None, "verdicts": []}
         return compared | {"arms": shown.get("arms", []), "warnings": [UNREADABLE]}
     found = report(units, design, chance)

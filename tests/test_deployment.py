@@ -17,7 +17,7 @@ CONFIGURATION: dict[str, Any] = json.loads((ROOT / "vercel.json").read_text())
 FILES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py"))
 FUNCTIONS = {
     *("/api/account", "/api/assets", "/api/dashboard", "/api/deploy_webhook", "/api/flags", "/api/generate"),
-    *("/api/health", "/api/voices", "/api/vsl"),
+    *("/api/health", "/api/rollout", "/api/voices", "/api/vsl"),
 }
 LATE_IMPORTS = {
     *("openai", "groq", "elevenlabs", "fal_client", "supabase", "github", "statsig", "statsig_python_core"),

@@ -458,3 +458,16 @@ comment on function public.trim_rollouts is 'Forgets who was counted for rollout
 
 revoke all on function public.due_rollouts, public.trim_rollouts from public, anon, authenticated;
 grant execute on function public.due_rollouts, public.trim_rollouts to service_role;
+
+-- Who is removed is counted on, but by nobody's id.
+create function private.forget_in_rollouts() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from private.rollout_firsts where rollout_id in (select rollout_id from public.rollouts) and user_id = new.user_id;
+  delete from private.rollout_baseline where user_id = new.user_id;
+  return null;
+end
+$$;
+create trigger forget_in_rollouts after insert on private.removed_users
+  for each row execute function private.forget_in_rollouts();

@@ -464,10 +464,10 @@ create function private.forget_in_rollouts() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  delete from private.rollout_firsts where rollout_id in (select rollout_id from public.rollouts) and user_id = new.user_id;
-  delete from private.rollout_baseline where user_id = new.user_id;
+  delete from private.rollout_firsts where rollout_id in (select rollout_id from public.rollouts) and user_id = new.id;
+  delete from private.rollout_baseline where user_id = new.id;
   return null;
 end
 $$;
-create trigger forget_in_rollouts after insert on private.removed_users
+create trigger forget_in_rollouts after insert or update on private.removed_users
   for each row execute function private.forget_in_rollouts();

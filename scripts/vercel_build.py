@@ -11,8 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import httpx  # noqa: E402 - after the path
+import av  # noqa: E402 - after the path
+import httpx  # noqa: E402
 
+from tests.database import copied, served  # noqa: E402
+from tests.fakes.elevenlabs import FakeElevenLabs  # noqa: E402
+from tests.fakes.fal import FakeFal  # noqa: E402
 from tests.fakes.loop import LoopThread  # noqa: E402
 from tests.fakes.vendor import Gate, Vendor, words  # noqa: E402
+from tests.local.supabase.conftest import PUBLISHABLE, SECRET, Clock  # noqa: E402
+from tests.local.supabase.conftest import served as project_over  # noqa: E402
 from tests.runtime import Runtime, RuntimeFailed, RuntimeMissing, find_python  # noqa: E402
 
 BUILD = ROOT / "build"
@@ -46,7 +54,12 @@ RUNTIME = re.compile(r"_vendor/vercel_runtime-(.+)\.dist-info/METADATA")
 MAX_MIB = 225
 """Above, Vercel takes packages out of the bundle and installs them at every cold start."""
 MIB = 2**20
-CALLED = "/api/generate"
+CALLED, FILMS = "/api/generate", "/api/vsl"
+FILM_S = 120.0
+FRAMES = [
+    {"narration": "Dark nights.", "image_prompt": "a dark lake"},
+    {"narration": "Lumen shines.", "image_prompt": "a"},
+]
 KEY = "build-check-0123456789"
 
 
@@ -90,6 +103,8 @@ def main() -> int:
         faults += bundle_faults(sources, bundle)
         if bundle.path == CALLED:
             faults += call_faults(bundle, python)
+        if bundle.path == FILMS:
+            faults += film_faults(bundle, python)
     report(bundles, faults)
     return 1 if faults else 0
 
@@ -205,10 +220,7 @@ def bundle_faults(sources: set[str], bundle: Bundle) -> Iterator[str]:
 
 def call_faults(bundle: Bundle, python: Path) -> Iterator[str]:
     """What is wrong with a function's answer, started from its bundle alone and over a fake vendor."""
-    shutil.rmtree(BUNDLE, ignore_errors=True)
-    for name, source in bundle.files.items():
-        (BUNDLE / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, BUNDLE / name)
+    lay_out(bundle)
     with closing(LoopThread()) as loop, closing(Vendor(loop)) as vendor:
         access = {"API_KEYS": f"build:user:{KEY}", "LOCAL_TEXT_BASE_URL": f"{vendor.url}/v1"}
         try:
@@ -221,6 +233,67 @@ def call_faults(bundle: Bundle, python: Path) -> Iterator[str]:
     if texts != ["first", "second"]:
         yield f"{bundle.path} answered {texts}"
     print(f"\n{bundle.path} from its bundle: started within {started.payload['initDuration']} ms, streamed {texts}")
+
+
+def film_faults(bundle: Bundle, python: Path) -> Iterator[str]:
+    """What is wrong with the film that the function makes from its bundle alone, over fake vendors."""
+    lay_out(bundle)
+    with ExitStack() as running:
+        loop = running.enter_context(closing(LoopThread()))
+        painter, voice = (running.enter_context(closing(fake(loop))) for fake in (FakeFal, FakeElevenLabs))
+        database = running.enter_context(copied(running.enter_context(served()), "film"))
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        project = running.enter_context(project_over(database, folder, loop, Clock()))
+        access = {
+            "API_KEYS": f"build:user:{KEY}",
+            "SESSION_SECRET": KEY,
+            "SUPABASE_URL": project.url,
+            "SUPABASE_SECRET_KEY": SECRET,
+            "SUPABASE_PUBLISHABLE_KEY": PUBLISHABLE,
+            "FAL_KEY": KEY,
+            "FAL_BASE_URL": painter.url,
+            "ELEVENLABS_API_KEY": KEY,
+            "ELEVENLABS_BASE_URL": voice.url,
+        }
+        try:
+            with Runtime.of_bundle(BUNDLE, {**bundle.settings["environment"], **access}, python) as runtime:
+                began = time.monotonic()
+                film = made(runtime, folder / "film.mp4")
+        except (RuntimeFailed, httpx.HTTPError, TimeoutError) as error:
+            yield f"{bundle.path} makes no film from its bundle: {type(error).__name__} {error}"
+            return
+    if film != ["h264", "aac"]:
+        yield f"{bundle.path} made a film of {film}"
+    print(f"\n{bundle.path} from its bundle: a film of {film} after {time.monotonic() - began:.1f} s")
+
+
+def made(runtime: Runtime, file: Path) -> list[str]:
+    """The codecs of a short film that the function was asked for."""
+    headers = {"authorization": f"Bearer {KEY}", "accept": "application/json"}
+    brief = {"script": {"title": "Lumen", "frames": FRAMES}, "aspect": "1:1"}
+    with httpx.Client(base_url=runtime.url, headers=headers, timeout=60) as client:
+        job = client.post(FILMS, json=brief).raise_for_status().json()
+        ends_at = time.monotonic() + FILM_S
+        # By the paths that vercel.json rewrites to.
+        while job["status"] not in {"succeeded", "failed", "canceled"}:
+            if time.monotonic() > ends_at:
+                raise TimeoutError(f"still {job['status']}")
+            time.sleep(0.5)
+            job = client.get(f"{FILMS}/{job['id']}?of=job").raise_for_status().json()
+        if job["status"] != "succeeded":
+            return [job["status"], json.dumps(job.get("error"))]
+        link = client.get(f"{FILMS}/{job['id']}/video?of=video")
+        file.write_bytes(httpx.get(link.headers["location"], timeout=60).raise_for_status().content)
+    with av.open(str(file)) as film:
+        return [stream.codec_context.name for stream in (*film.streams.video, *film.streams.audio)]
+
+
+def lay_out(bundle: Bundle) -> None:
+    """A bundle's files where they will lie, executable where they are."""
+    shutil.rmtree(BUNDLE, ignore_errors=True)
+    for name, source in bundle.files.items():
+        (BUNDLE / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, BUNDLE / name)
 
 
 def streamed(runtime: Runtime, vendor: Vendor) -> list[str]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import httpx
 import pytest
 
 from lib.app import App
+from lib.control.flag_stores import FlagStore, Still
 from lib.control.flags import GATE
+from lib.control.parameters import Parameters
+from lib.data.circuit import Rpc
+from lib.rollouts import Rollouts, params_of
 from tests.api.conftest import over
 from tests.conftest import OPERATOR_KEY, ROOT, USER_KEY, served_site
 from tests.fakes.github import GitHub
@@ -194,6 +200,107 @@ def test_two_drivers_at_once(app: App, supabase: Project, config: Config, loop: 
     assert versions == list(range(1, len(versions) + 1))
     shares = [share for kind, _, share in history(supabase) if kind == "promoted"]
     assert shares == sorted(set(shares))
+
+
+class Mortal:
+    """The writes of a driver, the last of which it does not survive."""
+
+    def __init__(self, app: App, lives: int) -> None:
+        assert app.supabase is not None
+        assert app.flag_store is not None
+        self.name = "database"
+        self._rpc = app.supabase.rpc
+        self._store = app.flag_store
+        self._lives = lives
+
+    def _writes(self) -> None:
+        if self._lives == 0:
+            raise KilledError
+        self._lives -= 1
+
+    async def __call__(self, function: str, arguments: Mapping[str, object], *, timeout_s: float = 5.0) -> Any:
+        """See Rpc."""
+        if function == "save_rollout":
+            self._writes()
+        return await self._rpc(function, arguments, timeout_s=timeout_s)
+
+    async def share(self, gate: str) -> float:
+        """See FlagStore."""
+        return await self._store.share(gate)
+
+    async def set_share(
+        self, gate: str, share: float, *, expected: float | None = None, still: Still | None = None
+    ) -> None:
+        """See FlagStore."""
+        self._writes()
+        await self._store.set_share(gate, share, expected=expected, still=still)
+
+
+class KilledError(Exception):
+    """Nothing of the driver is left."""
+
+
+@pytest.mark.parametrize("lives", range(5))
+@pytest.mark.parametrize("way", ["back", "up"])
+def test_dies_between_two_writes(
+    app: App, supabase: Project, github: GitHub, loop: LoopThread, way: str, lives: int
+) -> None:
+    """Wherever it dies, the store never holds more than the row allows, and the next driver brings it to the end."""
+    frozen = {"threshold": 1e9, "cuts": [float(number) for number in range(1, 16)]}
+    baseline = {"requests": 500, "error_rate": 0.01, "ttft": frozen, "latency": frozen, "cost": frozen}
+    parameters = Parameters(rollout_stages=(10, 50, 100), rollout_dwell_s=1, rollout_fewest_users=1)
+
+    def driver(rpc: Rpc, store: FlagStore) -> Rollouts:
+        return Rollouts(rpc, store, lambda: settled(parameters), app.incidents, lambda: settled(1.0))
+
+    async def run() -> None:
+        assert app.supabase is not None
+        assert app.flag_store is not None
+        await app.flag_store.set_share(GATE, 0.1)
+        row = {
+            "gate": GATE,
+            "rollout_id": "r1",
+            "status": "stage",
+            "stage": 0,
+            "share": 0.1,
+            "in_store": 0.1,
+            "since": time.time() - 3600,
+            "version": 1,
+            "reason": None,
+            "baseline": baseline,
+            "settled": False,
+            "announced": False,
+            "params": asdict(params_of(parameters, cost=1.0)),
+        }
+        given = {"p_row": row, "p_kind": "started", "p_words": "", "p_evidence": {}}
+        assert await app.supabase.rpc("save_rollout", given)
+        counts = {"back": [("errors", True, 40), ("seen", True, 100), ("seen", False, 900)]}
+        counts["up"] = [(what, False, 400) for what in ("errors", "ttft", "latency", "cost")]
+        counts["up"] += [("seen", True, 100), ("seen", False, 900)]
+        for what, treated, users in counts[way]:
+            supabase.sql("insert into private.rollout_counts values ('r1', %s, 0.1, %s, 0, %s)", what, treated, users)
+        supabase.sql("update public.rollouts set began_at = now() - interval '2 hours'")
+        await Crowd(app, 7).come(5)  # telemetry is alive
+        mortal = Mortal(app, lives)
+        with suppress(KilledError):
+            await driver(mortal, mortal).tick(GATE)
+        ((allowed,),) = supabase.sql("select share from public.rollouts")
+        held = await app.flag_store.share(GATE)
+        assert held <= allowed or held == 0.1
+        heir = driver(app.supabase.rpc, app.flag_store)
+        state = await heir.tick(GATE)
+        assert (state.status, state.share) == (("rolled_back", 0.0) if way == "back" else ("stage", 0.5))
+        assert await app.flag_store.share(GATE) == pytest.approx(state.share)
+
+    loop.run(run(), 60)
+    happened = [kind for kind, *_ in history(supabase) if kind in {"promoted", "rolled_back"}]
+    assert happened == ["rolled_back" if way == "back" else "promoted"]
+    assert len(github.issues) == (1 if way == "back" else 0)
+
+
+async def settled(value: Any) -> Any:
+    """It is known."""
+    return value
 
 
 def test_endpoint(app: App, loop: LoopThread) -> None:

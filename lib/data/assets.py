@@ -22,6 +22,7 @@ import orjson
 
 from lib import errors
 from lib.data.circuit import Rpc
+from lib.data.claims import answer_of
 from lib.data.content import EXTENSIONS, UPLOADS, Kind, canonical, content_type_of, kind_of
 from lib.data.files import MISSING, TOO_LARGE, Files
 from lib.errors import (
@@ -168,7 +169,7 @@ class Claim:
     async def note(self, vendor: str, model: str, request_id: str) -> None:
         """This vendor has taken the request, under this id. Raises DataFailed."""
         noted = {"p_vendor": vendor, "p_model": model, "p_vendor_request_id": request_id}
-        await self._rpc("note_generation", {**self._lease, "p_lease_s": LEASE_S, **noted})
+        await self._rpc("note_generation", {**self._lease, "p_lease_s": LEASE_S, **noted}, timeout_s=ANSWER_S)
 
 
 @dataclass(slots=True)
@@ -451,8 +452,11 @@ class Assets:
         seen: str | None = None
         pause_s = FIRST_PAUSE_S
         while True:
-            answer: dict[str, Any] = await self._rpc(
-                "claim_generation", {**asked, "p_seen": seen, "p_lease_s": LEASE_S, "p_anew": anew}, timeout_s=ANSWER_S
+            given = {**asked, "p_seen": seen, "p_lease_s": LEASE_S, "p_anew": anew}
+            claiming = self._rpc("claim_generation", given, timeout_s=ANSWER_S)
+            # An earlier maker's note stays for the next: the lease ends, its row does not.
+            answer: dict[str, Any] = await answer_of(
+                claiming, lambda _: self._rpc("note_generation", {**lease, "p_lease_s": 0})
             )
             match answer["outcome"]:
                 case "stored":

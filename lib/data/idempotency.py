@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from lib.data.circuit import Rpc
+from lib.data.claims import answer_of
 from lib.errors import Conflict, InvalidRequest
 
 MAX_CHARACTERS = 128
@@ -65,10 +66,14 @@ async def claim(rpc: Rpc, *, owner_id: str, route: str, key: str, content: objec
     digest = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
     clock = asyncio.get_running_loop().time
     until, pause_s = clock() + WAIT_S, FIRST_PAUSE_S
+
+    async def give_back(answer: Any) -> None:
+        if answer["outcome"] == "claimed":
+            await Lease(rpc, row, answer["attempt"]).give_back()
+
     while True:
-        answer: Any = await rpc(
-            "claim_idempotency_key", {**row, "p_request_hash": digest, "p_lease_s": max(round(lease_s), 1)}
-        )
+        asked = {**row, "p_request_hash": digest, "p_lease_s": max(round(lease_s), 1)}
+        answer: Any = await answer_of(rpc("claim_idempotency_key", asked), give_back)
         match answer["outcome"]:
             case "claimed":
                 return Lease(rpc, row, answer["attempt"])

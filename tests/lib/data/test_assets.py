@@ -19,6 +19,7 @@ import pytest
 from lib.app import App
 from lib.data import assets as module
 from lib.data.assets import Asset, Assets, Audio, Claim, Generated, Made, NewFile, generation_key
+from lib.data.circuit import Rpc
 from lib.data.files import Files
 from lib.errors import (
     AppError,
@@ -55,6 +56,15 @@ async def at_once(_seconds: float) -> None:
     await asyncio.sleep(0.01)
 
 
+async def until(event: asyncio.Event, work: asyncio.Task[Any]) -> None:
+    """Wait for what `work` does, or fail as it fails."""
+    waiting = asyncio.create_task(event.wait())
+    await asyncio.wait([waiting, work], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        work.result()
+
+
 class Store:
     """What the tests call: several processes' worth of Assets over one project."""
 
@@ -66,9 +76,11 @@ class Store:
         self.files = Files(SupabaseAccess(project.url, SECRET, PUBLISHABLE), self.app.exchange)
         self.owner = uid(project.user())
 
-    def process(self, clock: Callable[[], float] = time.time, storage: str | None = None) -> Assets:
+    def process(
+        self, clock: Callable[[], float] = time.time, storage: str | None = None, rpc: Rpc | None = None
+    ) -> Assets:
         """Another process's, which waits for nothing; `storage` is where it finds the Storage API."""
-        rpc = self.app.database
+        rpc = rpc or self.app.database
         assert rpc is not None
         access = SupabaseAccess(storage or self.project.url, SECRET, PUBLISHABLE)
         return Assets(rpc, Files(access, self.app.exchange), clock, at_once)
@@ -185,7 +197,7 @@ def test_who_takes_over_looks_for_what_was_submitted(store: Store) -> None:
 
     async def go() -> None:
         work = asyncio.create_task(store.assets.generated(store.owner, [key], dying, wait_s=PATIENT_S))
-        await dying.noting.wait()
+        await until(dying.noting, work)
         with pytest.raises(Unavailable):
             await store.process().generated(store.owner, [key], next_one, wait_s=0.2)
         store.die()
@@ -196,6 +208,41 @@ def test_who_takes_over_looks_for_what_was_submitted(store: Store) -> None:
     store.run(go())
     assert (next_one.noted, dying.calls) == (["request-1"], 1)
     assert store.run(store.assets.generated(store.owner, [key], dying, wait_s=PATIENT_S)).cached
+
+
+def test_who_leaves_before_the_claim_is_answered_leaves_no_lease(store: Store) -> None:
+    """The database grants it to nobody: the next need not wait for the lease's end, and gets what was noted."""
+    key = store.key()
+    rpc = store.app.database
+    assert rpc is not None
+    granted = asyncio.Event()
+
+    async def late(function: str, arguments: Mapping[str, object], /, *, timeout_s: float = 2.0) -> Any:
+        answer = await rpc(function, arguments, timeout_s=timeout_s)
+        if function == "claim_generation":
+            granted.set()
+            await asyncio.sleep(0.2)
+        return answer
+
+    next_one = Maker(key)
+
+    async def go() -> None:
+        dying = Maker(key, takes_s=PATIENT_S)
+        first = asyncio.create_task(store.assets.generated(store.owner, [key], dying, wait_s=PATIENT_S))
+        await until(dying.noting, first)
+        store.die()
+        left = asyncio.create_task(
+            store.process(rpc=late).generated(store.owner, [key], Maker(key, takes_s=PATIENT_S), wait_s=PATIENT_S)
+        )
+        await until(granted, left)
+        left.cancel()
+        await asyncio.wait([left])
+        await store.process().generated(store.owner, [key], next_one, wait_s=10)
+        first.cancel()
+        await asyncio.wait([first])
+
+    store.run(go())
+    assert next_one.noted == ["request-1"]
 
 
 @pytest.mark.parametrize(("error", "noted"), [(BrokenStream(), "request-1"), (ContentRefused(), None)])
@@ -225,7 +272,7 @@ def test_what_was_paid_for_is_kept_though_its_caller_left(store: Store, monkeypa
 
     async def go() -> bool:
         work = asyncio.create_task(store.assets.generated(store.owner, [key], maker, wait_s=PATIENT_S))
-        await storing.wait()
+        await until(storing, work)
         work.cancel()
         await asyncio.wait([work])
         assert work.cancelled()
@@ -467,7 +514,7 @@ def test_a_failure_reaches_all_who_waited(store: Store, error: Exception) -> Non
 
     async def go() -> list[Generated | BaseException]:
         first = asyncio.create_task(here.generated(store.owner, [key], maker, wait_s=PATIENT_S))
-        await maker.noting.wait()
+        await until(maker.noting, first)
         others = (each.generated(store.owner, [key], never, wait_s=PATIENT_S) for each in (here, here, there, there))
         return await asyncio.gather(first, *others, return_exceptions=True)
 
@@ -501,7 +548,7 @@ def test_it_goes_on_until_the_last_has_left(store: Store) -> None:
     async def go() -> None:
         ask = partial(store.assets.generated, store.owner, [key], make, wait_s=60)
         first, second = asyncio.create_task(ask()), asyncio.create_task(ask())
-        await maker.noting.wait()
+        await until(maker.noting, first)
         first.cancel()
         await asyncio.wait([first])
         assert not cancelled.is_set()

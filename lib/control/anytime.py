@@ -77,7 +77,7 @@ def log_e(splits: Sequence[Split], *, tolerated: float = 1.0, bets: Sequence[flo
     With `bets` below `tolerated` it is the reversed martingale: the evidence against "at least `tolerated` times".
     Each bet r is the likelihood ratio of odds ratio r to odds ratio `tolerated`; the bets are averaged.
     """
-    return log_mean_exp([fsum(_bet(split, ratio, tolerated) for split in splits) for ratio in bets])
+    return _averaged([_odds_bets(split, tuple(bets), tolerated) for split in splits])
 
 
 def log_e_safe(splits: Sequence[Split], *, tolerated: float) -> float:
@@ -92,7 +92,20 @@ def log_e_rank(splits: Sequence[RankSplit]) -> float:
     exp(t z_k - t²/2). Any weights would be fair, since arms are drawn without regard to values; these are the strongest
     where logarithms of values are normal, as those of latencies nearly are.
     """
-    return log_mean_exp([fsum(_rank_bet(split, of) for split in splits) for of in range(len(SHIFTS))])
+    return _averaged([on_ranks(split) for split in splits])
+
+
+def on_harm(split: Split) -> list[float]:
+    """What each bet of `log_e` on HARM has won with these users; logarithms."""
+    return _odds_bets(split, HARM, 1.0)
+
+
+def on_ranks(split: RankSplit) -> list[float]:
+    """What each bet of `log_e_rank` has won with these users; logarithms."""
+    return [
+        fsum(map(mul, split.treated, treated)) + fsum(map(mul, split.control, control))
+        for treated, control in _rank_factors(split.share)
+    ]
 
 
 def log_e_share(split: Split) -> float:
@@ -108,19 +121,22 @@ def log_e_share(split: Split) -> float:
     return _log_beta(a + treated, b + control) - _log_beta(a, b) - told
 
 
-def restarting(log_of: Callable[[Sequence[Counts]], float], splits: Sequence[Counts], starts: Sequence[float]) -> float:
-    """The same evidence, that also notices what begins later: the mean of e-processes begun at each of these shares.
+def restarting(bets: Callable[[Counts], Sequence[float]], splits: Sequence[Counts], starts: Sequence[float]) -> float:
+    """The evidence that also notices what begins later: the mean of e-processes begun at each of these shares.
+
+    `bets` is `on_harm` or `on_ranks`: what the bets have won with the users of one share.
 
     An e-process that has seen a healthy beginning is deep below 1, and would take as long to come back. So a part of
     the stake waits for each share in `starts` but the lowest, and bets from then on alone. The stakes are fixed
     beforehand, so the mean is an e-process as well; for what was there from the beginning it costs log(1/0.8) = 0.22.
     """
     later = sorted(starts)[1:]
-    whole = log_of(splits)
+    won = [(split.share, bets(split)) for split in splits]
+    whole = _averaged([each for _, each in won])
     if not later:
         return whole
     stake = log((1 - FROM_THE_BEGINNING) / len(later))
-    since = [stake + log_of([split for split in splits if split.share >= start]) for start in later]
+    since = [stake + _averaged([each for share, each in won if share >= start]) for start in later]
     return _log_sum_exp([log(FROM_THE_BEGINNING) + whole, *since])
 
 
@@ -142,24 +158,35 @@ def _log_sum_exp(logs: Sequence[float]) -> float:
     return highest if highest == -inf else highest + log(fsum(exp(each - highest) for each in logs))
 
 
-def _bet(split: Split, ratio: float, tolerated: float) -> float:
-    share = split.share
-    # What the arms' chances are divided by, under either odds ratio; written so that a share of 1 is no special case.
-    norm = log((share * tolerated + 1 - share) / (share * ratio + 1 - share))
-    return (split.treated + split.control) * norm + split.treated * log(ratio / tolerated)
+def _averaged(won: Sequence[Sequence[float]]) -> float:
+    """The mean of the bets, each over all shares: a row for each share, a column for each bet."""
+    return log_mean_exp([fsum(bet) for bet in zip(*won, strict=True)]) if won else 0.0
 
 
-def _rank_bet(split: RankSplit, of: int) -> float:
-    treated, control = _rank_factors(split.share, of)
-    return fsum(map(mul, split.treated, treated)) + fsum(map(mul, split.control, control))
+def _odds_bets(split: Split, bets: tuple[float, ...], tolerated: float) -> list[float]:
+    users, treated = split.treated + split.control, split.treated
+    return [users * norm + treated * ratio for norm, ratio in _odds_factors(split.share, bets, tolerated)]
 
 
 @lru_cache(maxsize=512)
-def _rank_factors(share: float, of: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What a treated and what a control user of each rank multiply a bet by; logarithms."""
-    norms = [log(share * weight + 1 - share) for weight in _WEIGHTS[of]]
-    return tuple(log(weight) - norm for weight, norm in zip(_WEIGHTS[of], norms, strict=True)), tuple(
-        -norm for norm in norms
+def _odds_factors(share: float, bets: tuple[float, ...], tolerated: float) -> tuple[tuple[float, float], ...]:
+    """What any user, and what a treated one on top, multiply each bet by; logarithms."""
+    # The first is what the arms' chances are divided by, written so that a share of 1 is no special case.
+    return tuple(
+        (log((share * tolerated + 1 - share) / (share * ratio + 1 - share)), log(ratio / tolerated)) for ratio in bets
+    )
+
+
+@lru_cache(maxsize=512)
+def _rank_factors(share: float) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
+    """What a treated and what a control user of each rank multiply each bet by; logarithms."""
+    norms = [[log(share * weight + 1 - share) for weight in weights] for weights in _WEIGHTS]
+    return tuple(
+        (
+            tuple(log(weight) - norm for weight, norm in zip(weights, norms_of, strict=True)),
+            tuple(-norm for norm in norms_of),
+        )
+        for weights, norms_of in zip(_WEIGHTS, norms, strict=True)
     )
 
 

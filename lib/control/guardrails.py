@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Literal, TypeAlias, get_args
 
-from lib.control.anytime import RankSplit, Split, log_e, log_e_rank, log_e_safe, log_e_share, restarting
+from lib.control.anytime import RankSplit, Split, log_e_safe, log_e_share, on_harm, on_ranks, restarting
 
 Guardrail: TypeAlias = Literal["errors", "ttft", "latency", "cost"]
 Timing: TypeAlias = Literal["ttft", "latency"]
@@ -158,7 +158,7 @@ def assess(counters: Counters, shares: Sequence[float], *, tolerated: float) -> 
     for timing in TIMINGS:
         ranks = [split for split in counters.first_ranks.get(timing, ()) if 0 < split.share < 1]
         test: Test = "ttft_rank" if timing == "ttft" else "latency_rank"
-        readings.append(Reading(test, restarting(log_e_rank, ranks, starts), log(1 / BUDGETS[test])))
+        readings.append(Reading(test, restarting(on_ranks, ranks, starts), log(1 / BUDGETS[test])))
     broken = log(len(shares) / SAMPLE_RATIO_BUDGET)
     return Assessment(
         tuple(readings),
@@ -168,7 +168,7 @@ def assess(counters: Counters, shares: Sequence[float], *, tolerated: float) -> 
 
 
 def _reading(test: Guardrail, splits: Sequence[Split], starts: Sequence[float]) -> Reading:
-    return Reading(test, restarting(log_e, _compared(splits), starts), log(1 / BUDGETS[test]))
+    return Reading(test, restarting(on_harm, _compared(splits), starts), log(1 / BUDGETS[test]))
 
 
 def _compared(splits: Sequence[Split]) -> list[Split]:

@@ -18,7 +18,7 @@ except ImportError:
         raise
     pytest.skip("playwright is not installed: pip install playwright", allow_module_level=True)
 
-__all__ = ["Browser", "Locator", "Page", "Route", "ViewportSize", "expect", "launched"]
+__all__ = ["Browser", "Locator", "Page", "Route", "ViewportSize", "expect", "launched", "wider_than_page"]
 
 BROWSERS = ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "google-chrome")
 # As root, in a container without a GPU; and nothing that calls home.
@@ -30,6 +30,18 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+WIDER = """() => {
+  const [wide, page] = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+  if (wide <= page) return [];
+  const outside = [...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > page);
+  return [`${wide} of ${page} px`, ...outside.map((each) => each.cloneNode().outerHTML)];
+}"""
+
+
+def wider_than_page(page: Page) -> list[str]:
+    """What makes a page scroll sideways: how wide it is, then the elements that stick out; empty where none does."""
+    return page.evaluate(WIDER)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from local.postgres import Postgres
-from tests.browser.test_playground import PHONE, Page, expect
+from tests.browser.chromium import Page, expect, wider_than_page
+from tests.browser.test_playground import PHONE
 from tests.conftest import ACCESS, Serve
 from tests.database import copied
 from tests.fakes.loop import LoopThread
@@ -79,7 +80,7 @@ def test_fits_on_a_phone(project: Project, serve: Serve, page: Page) -> None:
         box = page.locator(f"{menu} .panel").bounding_box()
         assert box is not None
         assert (box["x"] >= 0, box["x"] + box["width"] <= PHONE["width"]) == (True, True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert wider_than_page(page) == []
 
 
 def test_a_session_that_has_ended(project: Project, serve: Serve, page: Page) -> None:

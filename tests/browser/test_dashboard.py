@@ -13,7 +13,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from local.postgres import Postgres
-from tests.browser.chromium import Browser, Page, expect
+from tests.browser.chromium import Browser, Page, expect, wider_than_page
 from tests.browser.test_playground import PHONE
 from tests.conftest import ACCESS, OPERATOR_KEY, Serve
 from tests.database import copied
@@ -241,7 +241,7 @@ def test_on_a_phone(operator: Page, site: str, complaints: list[str]) -> None:
     """Nothing is wider than the page."""
     operator.set_viewport_size(PHONE)
     opened(operator, site)
-    assert operator.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert wider_than_page(operator) == []
     assert complaints == []
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lib.media.styles import STYLES
 from local.drawing import STYLES as DRAWN
-from tests.browser.chromium import Page, ViewportSize, expect
+from tests.browser.chromium import Page, ViewportSize, expect, wider_than_page
 from tests.conftest import ROOT
 from tests.local.test_server import Running, free_port
 
@@ -92,7 +92,7 @@ def test_page_shows_files_and_keeps_them(
         with page.expect_download() as download:
             link.click()
         assert download.value.suggested_filename == name
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert wider_than_page(page) == []
     page.get_by_role("button", name="Gallery").click()
     items = page.locator("#gallery-list li")
     expect(items).to_have_count(2)

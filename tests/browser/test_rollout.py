@@ -22,7 +22,7 @@ from lib.control.rollout_words import explain, table
 from lib.data.panels import period
 from lib.errors import Conflict
 from lib.http.table import as_csv
-from tests.browser.chromium import Browser, Locator, Page, Route, expect
+from tests.browser.chromium import Browser, Locator, Page, Route, expect, wider_than_page
 from tests.browser.test_playground import PHONE
 from tests.conftest import ACCESS, Serve
 from tests.npm import node_with_packages
@@ -498,4 +498,4 @@ def test_axe_finds_nothing(page: Page, site: str, scheme: Any, made: Callable[[]
         page.evaluate(source)
         found = page.evaluate("axe.run()")["violations"]
         assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert wider_than_page(page) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.chromium import Page, ViewportSize, expect
+from tests.browser.chromium import Page, ViewportSize, expect, wider_than_page
 from tests.local.test_server import Running, free_port
 
 pytestmark = pytest.mark.slow
@@ -110,6 +110,6 @@ def test_fits_and_is_found_again(
     page.reload()
     expect(page.locator("#job-title")).to_have_text(title)
     expect(page.get_by_label(re.compile("Narration of frame")).first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert wider_than_page(page) == []
     # The empty brief's 422, which the browser tells of by itself.
     assert [each for each in complaints if "422" not in each] == []

@@ -23,6 +23,7 @@ from lib.control.anytime import (
     log_e_safe,
     log_e_share,
     log_mean_exp,
+    on_harm,
     rank,
     restarting,
 )
@@ -155,7 +156,7 @@ def test_restarts_notice_what_begins_later() -> None:
     """After a long healthy beginning the plain process is deep in debt; the restarted one is not."""
     healthy, broken = Split(0.1, treated=60, control=540), Split(0.25, treated=16, control=6)
     plain = log_e([healthy, broken])
-    restarted = restarting(log_e, [healthy, broken], (0.01, 0.1, 0.25, 0.5))
+    restarted = restarting(on_harm, [healthy, broken], (0.01, 0.1, 0.25, 0.5))
     assert plain < log(10)
     assert restarted > log(250)
 
@@ -163,9 +164,9 @@ def test_restarts_notice_what_begins_later() -> None:
 def test_restarts_cost_little_from_the_beginning() -> None:
     """What is there from the beginning needs 0.22 more, never more; with one share there is nothing to restart."""
     splits = [Split(0.1, treated=20, control=10)]
-    assert restarting(log_e, splits, (0.1, 0.25, 0.5)) >= log_e(splits) + log(0.8)
-    assert restarting(log_e, splits, (0.1,)) == log_e(splits)
-    assert restarting(log_e, [], (0.1, 0.25, 0.5)) == pytest.approx(0)
+    assert restarting(on_harm, splits, (0.1, 0.25, 0.5)) >= log_e(splits) + log(0.8)
+    assert restarting(on_harm, splits, (0.1,)) == log_e(splits)
+    assert restarting(on_harm, [], (0.1, 0.25, 0.5)) == pytest.approx(0)
 
 
 @given(st.lists(shares, min_size=2, max_size=3, unique=True), st.lists(st.integers(0, 2), max_size=6))
@@ -178,7 +179,7 @@ def test_restarts_expect_one(starts: list[float], order: list[int]) -> None:
         for share, treated in zip(in_force, arms, strict=True):
             chance *= share if treated else 1 - share
         splits = [Split(share, int(treated), int(not treated)) for share, treated in zip(in_force, arms, strict=True)]
-        mean += chance * exp(restarting(log_e, splits, starts))
+        mean += chance * exp(restarting(on_harm, splits, starts))
     assert mean == pytest.approx(1)
 
 

@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from lib.control.anytime import RANKS, RankSplit, Split, log_e, log_e_share, restarting
+from lib.control.anytime import RANKS, RankSplit, Split, log_e, log_e_share, on_harm, restarting
 from lib.control.guardrails import BUDGETS, GUARDRAILS, Counters, assess
 from lib.control.rollout import STAGES
 from tests.lib.control.evidence import counters
@@ -78,7 +78,7 @@ def test_harm_that_begins_late_is_seen() -> None:
     found = assess(Counters(first_bad={"errors": splits}), STAGES, tolerated=2)
     assert log_e(splits) < log(250)
     assert [reading.test for reading in found.breaches] == ["errors"]
-    assert found.readings[0].log_e == restarting(log_e, splits, STAGES[:-1])
+    assert found.readings[0].log_e == restarting(on_harm, splits, STAGES[:-1])
 
 
 def test_everybody_treated_proves_nothing() -> None:

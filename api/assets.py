@@ -101,7 +101,7 @@ async def write(call: Call) -> Response:
 
 async def begin(call: Call) -> Response:
     """201 `{id, upload_url, method, headers, complete}`: PUT the file there, then POST to `complete`."""
-    caller = await _caller(call, with_account=True)
+    caller = await call.with_account(await _caller(call))
     asked = validated(Upload, call.json())
     upload = await _assets(call).begin_upload(
         caller.id, filename=asked.filename, content_type=asked.content_type, size=asked.bytes
@@ -135,14 +135,9 @@ async def remove(call: Call) -> Response:
     return Response(status_code=204, headers=NO_STORE)
 
 
-async def _caller(call: Call, *, with_account: bool = False) -> Caller:
+async def _caller(call: Call) -> Caller:
     _assets(call)  # where nothing can be kept, nobody need be anybody
-    caller = await call.app.auth.identify(call.request)
-    if with_account:
-        caller = await call.app.auth.with_account(call.request, caller)
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
-    return caller
+    return await call.caller()
 
 
 def _assets(call: Call) -> Assets:

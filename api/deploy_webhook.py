@@ -16,7 +16,7 @@ import orjson
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import BadRequest, DataFailed, Forbidden, NotConfigured, PayloadTooLarge, Unauthorized, Unavailable
+from lib.errors import BadRequest, DataFailed, NotConfigured, PayloadTooLarge, Unauthorized, Unavailable
 from lib.http.endpoint import Call, Endpoint
 from lib.incidents.deploy_events import DeployEvent, Source, github_event, sample, signature, signed, vercel_event
 from lib.incidents.github import FIXES
@@ -109,9 +109,7 @@ def read(source: Source, call: Call, body: dict[str, Any]) -> tuple[Delivery, De
 
 async def test(call: Call) -> Response:
     """A signed sample through all of it, as a dry run: each step with what is wrong, and what would be opened."""
-    caller = await call.app.auth.identify(call.request)
-    if caller.role != "operator":
-        raise Forbidden("Operators alone may try the webhook.")
+    await call.operator("Operators alone may try the webhook.")
     settings, now = call.app.settings, datetime.now(UTC)
     body = sample(now)
     steps: list[dict[str, Any]] = []

@@ -36,17 +36,13 @@ async def generate(call: Call) -> Response:
     """Answer as JSON, plain text or the AI SDK's UI message stream (see wanted_form)."""
     if "stop" in call.request.query_params:
         raise MethodNotAllowed("This path takes DELETE.", headers={"allow": "DELETE"})
-    caller = await call.app.auth.identify(call.request)
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
+    caller = await call.caller()
     content = call.json()
     body = read_generate_request(content)
     form = wanted_form(call.request.headers.get("accept"), stream=body.stream)
     if body.makes_media:
         needs_storage(call, form)
-        caller = await call.app.auth.with_account(call.request, caller)
-        if caller.set_cookie is not None:
-            call.headers["set-cookie"] = caller.set_cookie
+        caller = await call.with_account(caller)
     return await once(call, caller, content, form, partial(answered, call, caller, body, form))
 
 

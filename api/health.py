@@ -12,7 +12,7 @@ from starlette.responses import Response
 from lib import __version__
 from lib.app import current
 from lib.cron import run_due
-from lib.errors import Forbidden, NotConfigured
+from lib.errors import NotConfigured
 from lib.http.cron_secret import require_cron_secret
 from lib.http.endpoint import Call, Endpoint
 from lib.settings import SUPABASE_VARIABLES, Part
@@ -50,9 +50,7 @@ async def health(call: Call) -> Response:
 
 async def operations_of(call: Call) -> object:
     """The cron's last report, open incidents, deliveries that wait. Raises Forbidden, NotConfigured, DataFailed."""
-    caller = await call.app.auth.identify(call.request)
-    if caller.role != "operator":
-        raise Forbidden("Operators alone may look deeper.")
+    await call.operator("Operators alone may look deeper.")
     if call.app.database is None:
         raise NotConfigured(f"There is more to tell where there are rows: set {', '.join(SUPABASE_VARIABLES)}.")
     return await call.app.database("operations_report", {})

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from lib.app import current
 from lib.control.flags import GATE
-from lib.errors import Forbidden, NotConfigured
+from lib.errors import NotConfigured
 from lib.http.body import validated
 from lib.http.endpoint import Call, Endpoint
 from lib.rollouts import Rollouts
@@ -43,9 +43,7 @@ async def order(call: Call) -> Response:
 
 
 async def _rollouts(call: Call) -> Rollouts:
-    caller = await call.app.auth.identify(call.request)
-    if caller.role != "operator":
-        raise Forbidden("Rollouts are for operators.")
+    await call.operator("Rollouts are for operators.")
     if call.app.rollouts is None:
         raise NotConfigured(f"Rollouts need a database and flags: set {', '.join(SUPABASE_VARIABLES)} and EDGE_CONFIG.")
     return call.app.rollouts

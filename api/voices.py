@@ -6,7 +6,7 @@ import orjson
 from starlette.responses import Response
 
 from lib.app import current
-from lib.errors import Forbidden, NotConfigured
+from lib.errors import NotConfigured
 from lib.http.endpoint import Call, Endpoint
 from lib.media.voices import Voices
 from lib.settings import SUPABASE_VARIABLES
@@ -17,9 +17,7 @@ async def voices(call: Call) -> Response:
 
     Languages are ISO 639-1 codes. A voice that tells none is shown for every language.
     """
-    caller = await call.app.auth.identify(call.request)
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
+    await call.caller()
     language = call.request.query_params.get("language")
     rows = [
         {name: value for name, value in row.items() if name != "synced_at"}
@@ -33,9 +31,7 @@ async def voices(call: Call) -> Response:
 async def refresh(call: Call) -> Response:
     """`{synced: {vendor: how many, or why not}}`, for operators. Raises Forbidden."""
     call.app.auth.require_same_origin(call.request)
-    caller = await call.app.auth.identify(call.request)
-    if caller.role != "operator":
-        raise Forbidden("Only operators may ask the vendors anew.")
+    await call.operator("Only operators may ask the vendors anew.")
     report = await _table(call).sync()
     return Response(
         orjson.dumps({"synced": report}), headers={"cache-control": "no-store"}, media_type="application/json"

@@ -89,10 +89,10 @@ async def begin(call: Call) -> Response:
         raise InvalidRequest(f"The body may have {MAX_BODY_BYTES // 1024} KB at most.", code="too_large")
     brief = read_brief(call.json())
     if brief.estimate:
-        caller = await _identified(call, with_account=False)
+        caller = await call.caller()
         body = await letters.estimate(brief, caller.id, caller.traits)
         return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
-    caller = await _identified(call, with_account=True)
+    caller = await call.with_account(await call.caller())
     key = call.request.headers.get("idempotency-key")
     job = await letters.begin(
         uuid7(), brief, owner_id=caller.id, kind=caller.kind, traits=caller.traits, idempotency_key=key
@@ -227,16 +227,7 @@ def _wants_events(call: Call, *, by_default: bool = True) -> bool:
 
 async def _as_owner(call: Call, handler: Handler) -> Response:
     letters = _letters(call)
-    return await handler(call, letters, await _identified(call, with_account=False))
-
-
-async def _identified(call: Call, *, with_account: bool) -> Caller:
-    caller = await call.app.auth.identify(call.request)
-    if with_account:
-        caller = await call.app.auth.with_account(call.request, caller)
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
-    return caller
+    return await handler(call, letters, await call.caller())
 
 
 def _letters(call: Call) -> Letters:

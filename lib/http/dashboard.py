@@ -37,11 +37,9 @@ async def dashboard(call: Call) -> Response:
     if panel is None:
         raise NotFound(f"There is no such panel. There are: {', '.join(PANELS)}.")
     asked = _asked(call, name)
-    caller = await call.app.auth.identify(call.request)
+    caller = await call.caller()
     if call.app.supabase is None:
         raise NotConfigured(f"Nothing is counted here: set {', '.join(SUPABASE_VARIABLES)}.")
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
     now = datetime.now(UTC)
     if name == "request":
         body = await _request(call.app.supabase, caller, asked["id"])

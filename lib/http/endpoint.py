@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.errors import AppError, MethodNotAllowed
+from lib.errors import AppError, Forbidden, MethodNotAllowed
 from lib.http.body import parse_json, read_body
 from lib.http.deadline import seconds_to_answer
 from lib.http.problem import problem
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from lib.app import App
+    from lib.http.auth import Caller
 
 CORS_HEADERS = ("authorization", "content-type", "idempotency-key", "x-requested-with")
 CORS_EXPOSED = (
@@ -55,6 +56,26 @@ class Call:
     def json(self) -> object:
         """The body's JSON value."""
         return parse_json(self.body, self.request.headers.get("content-type"))
+
+    async def caller(self) -> Caller:
+        """Who calls; a new guest's cookie goes with the answer. Raises what Auth.identify raises."""
+        return self._known(await self.app.auth.identify(self.request))
+
+    async def with_account(self, caller: Caller) -> Caller:
+        """The same with an account to which files can belong. Raises what Auth.with_account raises."""
+        return self._known(await self.app.auth.with_account(self.request, caller))
+
+    async def operator(self, refusal: str) -> Caller:
+        """Who calls, an operator. Raises Forbidden with `refusal`, and what Auth.identify raises."""
+        caller = await self.app.auth.identify(self.request)
+        if caller.role != "operator":
+            raise Forbidden(refusal)
+        return caller
+
+    def _known(self, caller: Caller) -> Caller:
+        if caller.set_cookie is not None:
+            self.headers["set-cookie"] = caller.set_cookie
+        return caller
 
 
 Handler = Callable[[Call], Awaitable[Response]]

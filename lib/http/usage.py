@@ -16,12 +16,10 @@ MICRO = 1_000_000
 
 async def usage(call: Call) -> Response:
     """`{requests, budget, today, days}`: money in US dollars, resets in seconds, null where there is no limit."""
-    caller = await call.app.auth.identify(call.request)
+    caller = await call.caller()
     told = await call.app.limits.usage(caller.kind, caller.id)
     if told is None:
         raise NotConfigured(f"Usage is not counted here: set {', '.join(SUPABASE_VARIABLES)}.")
-    if caller.set_cookie is not None:
-        call.headers["set-cookie"] = caller.set_cookie
     headers = {"cache-control": "private, no-store"}
     return Response(orjson.dumps(in_dollars(told)), media_type="application/json", headers=headers)
 

@@ -3,7 +3,8 @@
 A clip's name is made of all that it depends on, so one that is there already is taken as it is: after a crash, or when
 another sentence has changed. A picture is scaled once, larger than the screen, and then for each video frame scaled to
 the size of the moment and cropped: swscale is three to ten times as fast at that as zoompan or perspective. Sizes grow
-by two pixels, the point that stays is an edge or the middle, so nothing trembles.
+by two pixels, the point that stays is an edge or the middle, so nothing trembles. Colour has half the resolution and no
+need of cubic scaling: that saves a sixth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from lib.vsl.captions import Cue
 from lib.vsl.ffmpeg import FONTS, Ffmpeg, Step, picture, reason_of
 from lib.vsl.timeline import FPS, Timeline
 
-VERSION = 1
+VERSION = 2
 """Grows when clips of the same input would look different."""
 ZOOM_PER_S, MAX_ZOOM = 0.015, 0.12
 MOVES = ((True, 0.5, 0.5), (False, 0.0, 0.5), (True, 1.0, 0.5), (False, 0.5, 0.5), (True, 0.5, 0.0), (False, 1.0, 0.5))
@@ -191,7 +192,7 @@ def _chain(shot: Shot, clip: Clip) -> str:
     # Quoted, since a comma would end the filter.
     sizes = f"w='2*round({width / 2}*{grown})':h='2*round({height / 2}*{grown})'"
     return (
-        f"{_filling(wide, high)},format=yuv420p,{_repeated()},scale={sizes}:eval=frame:flags=bicubic,"
+        f"{_filling(wide, high)},format=yuv420p,{_repeated()},scale={sizes}:eval=frame:flags=bicublin,"
         f"crop={width}:{height}:x='(iw-ow)*{x}':y='(ih-oh)*{y}':exact=1,setsar=1"
     )
 

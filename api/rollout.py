@@ -16,21 +16,25 @@ from lib.http.endpoint import Call, Endpoint
 from lib.rollouts import Rollouts
 from lib.settings import SUPABASE_VARIABLES
 
-GATE_NAME = Field(default=GATE, min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_. -]+$")
 
-
-class Order(BaseModel):
-    """What to do with the rollout of a gate; `plan` does nothing and says how long a rollout would take."""
+class Which(BaseModel):
+    """The rollout that is meant, by its gate."""
 
     model_config = ConfigDict(extra="forbid")
+    gate: str = Field(default=GATE, min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_. -]+$")
+
+
+class Order(Which):
+    """What to do with it; `plan` does nothing and says how long a rollout would take."""
+
     action: Literal["plan", "start", "pause", "resume", "roll_back", "restart"]
-    gate: str = GATE_NAME
 
 
 async def show(call: Call) -> Response:
     """The rollout's status, its evidence and its plain-language reason; see Rollouts.shown."""
     rollouts = await _rollouts(call)
-    return _json(await rollouts.status(call.request.query_params.get("gate", GATE)))
+    asked = validated(Which, dict(call.request.query_params))
+    return _json(await rollouts.status(asked.gate))
 
 
 async def order(call: Call) -> Response:

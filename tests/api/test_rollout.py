@@ -319,6 +319,8 @@ def test_endpoint(app: App, loop: LoopThread) -> None:
         assert "not started" in refused.json()["detail"]
         assert httpx.post(url, headers=OPERATOR, json={"action": "plan"}).status_code == 409
         assert httpx.post(url, headers=OPERATOR, json={"action": "explode"}).status_code == 422
+        assert httpx.get(url, headers=OPERATOR, params={"gate": "a\0b"}).status_code == 422
+        assert httpx.get(url, headers=OPERATOR, params={"gates": "a"}).status_code == 422
         started = httpx.post(url, headers=OPERATOR, json={"action": "start"}).json()
         assert (started["status"], started["stages"]) == ("baseline", [10, 50, 100])
         assert httpx.post(url, headers=OPERATOR, json={"action": "start"}).status_code == 409

@@ -26,6 +26,11 @@ class Range:
     step: timedelta
     analysis: str
 
+    @property
+    def is_rolled_up(self) -> bool:
+        """Whether rows come from the rollups, and not from the events themselves."""
+        return self.span > timedelta(hours=1)
+
 
 RANGES = MappingProxyType(
     {

@@ -1,7 +1,8 @@
-"""The dashboard's rollups, brought up to date beside the traffic where the database has no scheduler of its own."""
+"""The dashboard's rollups, brought up to date beside the traffic, and before they are looked at."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from lib.data.circuit import Rpc
 from lib.errors import DataFailed
 
 EVERY_S = 60.0
+READ_EVERY_S = 10.0
 WINDOWS_AT_ONCE = 12
 """An hour of five-minute windows: what is left after an outage follows with the next requests."""
 BATCH = 100
@@ -26,6 +28,8 @@ class Rollups:
         self._rpc = rpc
         self._clock = clock
         self._next_at = float("-inf") if rpc is not None else float("inf")
+        self._read_at = self._next_at
+        self._reading: asyncio.Task[None] | None = None
 
     async def keep_up(self) -> None:
         """Do what is due; never raises. What fails is done by whoever asks next."""
@@ -41,6 +45,27 @@ class Rollups:
         else:
             if answer.get("scheduled"):
                 self._next_at = float("inf")
+
+    async def before_reading(self) -> None:
+        """Bring them up to date for who is about to read them; others who come meanwhile wait for it too. Never raises.
+
+        Nothing is rolled up while nobody calls, and so the last calls of a quiet site would never be seen.
+        """
+        if self._rpc is None:
+            return
+        if self._reading is None and self._clock() >= self._read_at:
+            self._read_at = self._clock() + READ_EVERY_S
+            self._reading = asyncio.create_task(self._roll_up(self._rpc))
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+
+    async def _roll_up(self, rpc: Rpc) -> None:
+        try:
+            await rpc("rollup_inference", {"p_windows": WINDOWS_AT_ONCE})
+        except DataFailed as error:
+            log.info("what is read is not the latest: %s", error.reason)
+        finally:
+            self._reading = None
 
 
 async def catch_up(rpc: Rpc, box_s: float, clock: Callable[[], float] = time.monotonic) -> dict[str, int]:

@@ -41,6 +41,8 @@ async def dashboard(call: Call) -> Response:
     if call.app.supabase is None:
         raise NotConfigured(f"Nothing is counted here: set {', '.join(SUPABASE_VARIABLES)}.")
     now = datetime.now(UTC)
+    if name != "request" and RANGES[asked["range"]].is_rolled_up:
+        await call.app.rollups.before_reading()
     if name == "request":
         body = await _request(call.app.supabase, caller, asked["id"])
     else:

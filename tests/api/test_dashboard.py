@@ -38,12 +38,13 @@ def supabase_project(request: pytest.FixtureRequest) -> Project:
     return request.getfixturevalue("supabase")
 
 
-def record(project: Project, *events: dict[str, Any]) -> None:
-    """Have these events, rolled up."""
+def record(project: Project, *events: dict[str, Any], rolled_up: bool = True) -> None:
+    """Have these events."""
     with project.database.connect() as connection:
         session = Session(connection)
         assert session.call("record_events", events=Jsonb(list(events)))["inserted"] == len(events)
-        session.call("rollup_inference")
+        if rolled_up:
+            session.call("rollup_inference")
 
 
 def signed_up(project: Project, **metadata: object) -> tuple[str, dict[str, str]]:
@@ -88,6 +89,12 @@ def test_operators_see_all_and_others_their_own(site: httpx.Client, supabase_pro
     assert requests_of(site, as_impostor, name) == ("own", 0)
     assert requests_of(site, as_operator, name) == ("all", 4)
     assert requests_of(site, {}, name) == ("own", 0)
+
+
+def test_the_last_calls_of_a_quiet_site_are_seen(site: httpx.Client, supabase_project: Project) -> None:
+    """Also where nobody has called since, who would have had them rolled up."""
+    record(supabase_project, event(datetime.now(UTC)), rolled_up=False)
+    assert requests_of(site, OPERATOR, "24h") == ("all", 1)
 
 
 def test_jobs_of_all_and_of_oneself(site: httpx.Client, supabase_project: Project) -> None:

@@ -32,13 +32,33 @@ NAMES = {
 
 def main(brief: Path, folder: Path) -> None:
     """Make the letter of a brief; its files are in `folder` afterwards. Raises SystemExit where it can't be made."""
-    with served() as (url, _), httpx.Client(base_url=url, timeout=30) as client:
+    with site() as url, httpx.Client(base_url=url, timeout=30) as client:
         job = made(client, json.loads(brief.read_text()))
         folder.mkdir(parents=True, exist_ok=True)
         for name, file_name in NAMES.items():
             (folder / file_name).write_bytes(client.get(job["result"]["files"][name]["url"]).content)
     seconds = job["result"]["duration_s"]
     print(f"\n  {seconds:.0f} seconds, {len(job['frames'])} frames: {folder / NAMES['video']}")
+
+
+@contextmanager
+def site() -> Generator[str]:
+    """The URL of this clone's `make run`, which has its database; else of one that lasts as long as it is needed."""
+    if url := running(FOLDER.parent):
+        print(f"  made by what runs already: {url}/vsl.html", flush=True)
+        yield url
+        return
+    with served() as (url, _):
+        yield url
+
+
+def running(state: Path) -> str | None:
+    """The URL of the server whose state that is, if it answers."""
+    with suppress(OSError, httpx.HTTPError):
+        url = (state / "url").read_text()
+        httpx.get(f"{url}/api/health", timeout=10)
+        return url
+    return None
 
 
 @contextmanager

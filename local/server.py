@@ -41,6 +41,8 @@ from local.report import ENV_FILES, ROOT, lines, load_env_files
 from local.supabase.gateway import gateway
 
 STATE = ROOT / ".local"
+URL_FILE = "url"
+"""Where the server that has this clone's database is found, while it runs."""
 DEFAULT_PORT = 8000
 GRACE_S = 1
 NOTHING: Mapping[str, ASGIApp] = MappingProxyType({})
@@ -269,6 +271,9 @@ async def _start_supabase(engines: AsyncExitStack, port: int, notes: dict[str, s
     os.environ["SUPABASE_URL"] = url
     os.environ["SUPABASE_SECRET_KEY"] = keys["secret"]
     os.environ["SUPABASE_PUBLISHABLE_KEY"] = keys["publishable"]
+    note = STATE / URL_FILE
+    note.write_text(url)
+    engines.callback(note.unlink, missing_ok=True)
     return dict.fromkeys(("/rest/v1", "/auth/v1", "/storage/v1"), answer)
 
 

@@ -7,7 +7,7 @@ to Storage and come from there directly: a function takes and gives no more than
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -174,8 +174,8 @@ def _cursor(asset: Asset) -> str:
 def _place(cursor: str) -> tuple[str, str]:
     try:
         created_at, id_ = urlsafe_b64decode(cursor.encode("ascii")).decode().split(" ")
-        return datetime.fromisoformat(created_at).isoformat(), str(UUID(id_))
-    except ValueError as error:
+        return datetime.fromisoformat(created_at).astimezone(UTC).isoformat(), str(UUID(id_))
+    except (ValueError, OverflowError) as error:
         raise _wrong("cursor", "must be the next_cursor of a page") from error
 
 

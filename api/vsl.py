@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -254,8 +254,8 @@ def _moment(call: Call) -> str | None:
     if before is None:
         return None
     try:
-        return datetime.fromisoformat(before).isoformat()
-    except ValueError as error:
+        return datetime.fromisoformat(before).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
         raise InvalidRequest("before must be the created_at of a job.") from error
 
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from lib.control import forecast
 from lib.control.anytime import RANKS, RankSplit, Split
 from lib.control.flag_stores import AtVersion, FlagStore
-from lib.control.flags import EXPERIMENT, GATE, GATED_ARM
+from lib.control.flags import EXPERIMENT, GATE, GATED_ARM, KILL
 from lib.control.guardrails import GUARDRAILS, TIMINGS, Allowances, Baseline, Counters, Frozen, assess
 from lib.control.parameters import Parameters
 from lib.control.rollout import (
@@ -51,6 +51,10 @@ class Look:
     state: State
     params: Params
     evidence: Evidence
+
+
+class _OvertakenError(Exception):
+    """Another driver or operator has saved first: what was decided here was decided of what is past."""
 
 
 class Rollouts:
@@ -104,13 +108,18 @@ class Rollouts:
         await self._keep_reading(look)
         for _ in range(ROUNDS):
             _, actions = tick(look.state, look.evidence, look.params, self._now())
-            if not actions or not await self._carry_out(actions, look):
+            try:
+                if not actions or not await self._carry_out(actions, look):
+                    break
+            except _OvertakenError:
                 break
             look = await self._look(gate)
         return look.state
 
     async def order(self, gate: str, name: Command) -> dict[str, Any]:
         """Do what an operator wants; the status after it. Raises Conflict, Unavailable and DataFailed."""
+        if gate.startswith(KILL):
+            raise Conflict(f"{gate} is an emergency switch: it is moved by hand, for all at once.")
         look = await self._look(gate)
         params = look.params
         if name in {"start", "restart"}:
@@ -124,7 +133,11 @@ class Rollouts:
             now=self._now(),
             rollout_id=uuid7(),
         )
-        if not await self._carry_out(actions, look):
+        try:
+            done = await self._carry_out(actions, look)
+        except _OvertakenError as error:
+            raise Conflict("Somebody else has changed this rollout at the same moment: see where it is now.") from error
+        if not done:
             raise Unavailable("Not all of it could be done just now; what was begun is taken up again by itself.")
         await self.tick(gate)
         return await self.status(gate)
@@ -219,7 +232,7 @@ class Rollouts:
         return None
 
     async def _carry_out(self, actions: Sequence[Action], look: Look) -> bool:
-        """In order; False where one failed, which ends it, except for a write of 0."""
+        """In order; False where one failed, which ends it, except for a write of 0. Raises _OvertakenError."""
         for action in actions:
             done = await self._do(action, look)
             if not done and not (isinstance(action, WriteShare) and action.share == 0):
@@ -231,7 +244,8 @@ class Rollouts:
             case WriteShare():
                 return await self._write(look.state.gate, action)
             case Save():
-                return await self._save(action, look)
+                await self._save(action, look)
+                return True
             case Announce():
                 return await self._announce(action, look)
 
@@ -250,15 +264,15 @@ class Rollouts:
         log.info("%s is set to %s", gate, percent(action.share))
         return True
 
-    async def _save(self, action: Save, look: Look) -> bool:
+    async def _save(self, action: Save, look: Look) -> None:
         given = {
             "p_row": {**asdict(action.state), "params": asdict(look.params)},
             "p_kind": action.kind,
             "p_words": explain(action.state, look.evidence, look.params, self._now()),
             "p_evidence": {"tests": table(look.evidence, look.params)},
         }
-        saved = await self._rpc("save_rollout", given, timeout_s=LOOK_TIMEOUT_S)
-        return bool(saved)
+        if not await self._rpc("save_rollout", given, timeout_s=LOOK_TIMEOUT_S):
+            raise _OvertakenError
 
     async def _announce(self, action: Announce, look: Look) -> bool:
         """An issue for what people have to look into; that all is well is in the log and on the dashboard."""

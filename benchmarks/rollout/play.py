@@ -12,6 +12,8 @@ from lib.control.rollout import Evidence, Params, State, command, tick
 
 PARAMS = Params(dwell_s=0)
 """Without a dwell time: what is asked is how many users it takes, not how long they take to come."""
+MOST_LOOKS = 5000
+"""Then it is on hold for good, as where its users seem to be divided wrongly, and waits for somebody to decide."""
 
 
 class World(Protocol):
@@ -44,7 +46,7 @@ def play(
     watch: Callable[[float], None] | None = None,
     until: float = 1.0,
 ) -> End:
-    """Until it is rolled back, done, or comes to the share `until`; looked at whenever `per_look` more were treated.
+    """Until it is rolled back, on hold for good, or at the share `until`; looked at after `per_look` more treated.
 
     `watch` is called with the share after each look. The end's `left`: each share that was left, and whether for the
     cap alone.
@@ -70,5 +72,5 @@ def play(
         if state.status == "rolled_back":
             found = assess(counters, params.stages, tolerated=params.tolerated)
             end.tests = tuple(reading.test for reading in found.breaches)
-        if state.status in {"rolled_back", "done"} or state.share >= until:
+        if state.status in {"rolled_back", "done"} or state.share >= until or end.looks >= MOST_LOOKS:
             return end

@@ -35,6 +35,8 @@ MAX_NAME = 100
 WRITTEN_IN = ("en", "pt")
 """Languages that a script can be written in; a script of one's own may be in any."""
 BREAKS = frozenset({"Cc", "Zl", "Zp"})
+NOT_IN_HOSTS = frozenset(" \"#%/<>?@[\\]^`{|}")
+"""WHATWG URL, forbidden domain code points, without the controls, which no address may hold anyway, and the colon."""
 LOCAL_NAMES = ("localhost", "local", "internal", "lan", "home", "localdomain")
 Source = Literal["own", "model", "template", "facts"]
 """Whose words a frame's narration is: the caller's script, a model's, our own wording, or the brief's word for word."""
@@ -92,7 +94,7 @@ def _web_address(text: str, schemes: frozenset[str]) -> str:
         host = parts.hostname if parts.scheme in schemes and parts.username is None and text.isprintable() else None
     except ValueError:
         host = None
-    if host is None:
+    if host is None or set(host) & NOT_IN_HOSTS:
         raise PydanticCustomError("address", "must be an {schemes} address", {"schemes": " or ".join(sorted(schemes))})
     if _is_private(host):
         raise PydanticCustomError("private_address", "must be a public address")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from tests.local.supabase.conftest import PASSWORD, PUBLISHABLE, Clock, Project,
 ASSETS = "/api/assets"
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(16)
 MP3 = b"ID3\x04" + bytes(64)
+BEYOND = urlsafe_b64encode(b"9999-12-31T23:59:59-23:59 0192f0c1-0000-7000-8000-000000000000").decode()
+"""A cursor whose moment no calendar has in UTC."""
 CRON = {"CRON_SECRET": "cron-secret-0123456789"}
 
 
@@ -162,7 +165,7 @@ def test_pages(site: Site) -> None:
                 break
             uploaded(browser, PNG + b"new", name="new.png")
         assert names == ["4.png", "3.png", "2.png", "1.png", "0.png"]
-        for wrong in ("limit=0", "limit=101", "limit=x", "kind=films", "cursor=x", "cursor=aGVsbG8=", "cursor=%C3%A9"):
+        for wrong in ("limit=0", "limit=101", "limit=x", "kind=films", "cursor=x", "cursor=aGVsbG8=", f"cursor={BEYOND}", "cursor=%C3%A9"):
             answer = browser.get(f"{ASSETS}?{wrong}")
             assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, wrong.partition("=")[0])
 

@@ -18,6 +18,7 @@ from lib.control.flag_stores import FlagStore, Still
 from lib.control.flags import GATE
 from lib.control.parameters import Parameters
 from lib.data.circuit import Rpc
+from lib.errors import Conflict
 from lib.rollouts import Rollouts, params_of
 from tests.api.conftest import over
 from tests.conftest import OPERATOR_KEY, ROOT, USER_KEY, served_site
@@ -202,6 +203,20 @@ def test_two_drivers_at_once(app: App, supabase: Project, config: Config, loop: 
     assert shares == sorted(set(shares))
 
 
+def test_one_of_many_orders_at_once_counts(app: App, supabase: Project, loop: LoopThread) -> None:
+    """The others are told that they came too late, not that something failed."""
+
+    async def run() -> list[object]:
+        rollouts = app.rollouts
+        assert rollouts is not None
+        return await asyncio.gather(*(rollouts.order(GATE, "start") for _ in range(6)), return_exceptions=True)
+
+    answers = loop.run(run())
+    assert sum(isinstance(answer, dict) for answer in answers) == 1
+    assert {type(answer) for answer in answers} == {dict, Conflict}
+    assert supabase.sql("select count(*) from public.rollout_events where kind = 'started'") == [(1,)]
+
+
 class Mortal:
     """The writes of a driver, the last of which it does not survive."""
 
@@ -319,6 +334,8 @@ def test_endpoint(app: App, loop: LoopThread) -> None:
         assert "not started" in refused.json()["detail"]
         assert httpx.post(url, headers=OPERATOR, json={"action": "plan"}).status_code == 409
         assert httpx.post(url, headers=OPERATOR, json={"action": "explode"}).status_code == 422
+        kill = httpx.post(url, headers=OPERATOR, json={"action": "start", "gate": "kill_groq"})
+        assert (kill.status_code, kill.json()["code"]) == (409, "conflict")
         assert httpx.get(url, headers=OPERATOR, params={"gate": "a\0b"}).status_code == 422
         assert httpx.get(url, headers=OPERATOR, params={"gates": "a"}).status_code == 422
         started = httpx.post(url, headers=OPERATOR, json={"action": "start"}).json()

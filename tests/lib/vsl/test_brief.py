@@ -36,6 +36,7 @@ ASSET = "0191d0a0-0000-7000-8000-000000000001"
         ({"webhook_url": "https://10.0.0.1/x"}, "webhook_url", "must be a public address"),
         ({"webhook_url": "https://localhost/x"}, "webhook_url", "must be a public address"),
         ({"webhook_url": "https://127.1/x"}, "webhook_url", "must be a public address"),
+        ({"webhook_url": "https://exa mple.com/x"}, "webhook_url", "must be an https address"),
         ({"webhook_url": "https://[::1]/x"}, "webhook_url", "must be a public address"),
         ({"webhook_url": "https://printer.local/x"}, "webhook_url", "must be a public address"),
         ({"webhook_url": "https://user:word@a.example/x"}, "webhook_url", "must be an https address"),

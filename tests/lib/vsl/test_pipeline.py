@@ -381,7 +381,11 @@ def test_canceling_what_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
         said = await scene.jobs.cancel(scene.owner, job.id)
         with pytest.raises(StillRunning):
             await scene.jobs.delete(scene.owner, job.id)
+        # Whoever orders the same now wants it, and not what is being given up.
+        again = await scene.job()
+        assert (again.id == job.id, again.status) == (False, "queued")
         await process
+        assert await scene.jobs.retry(scene.owner, job.id) == "superseded"
         return said, await scene.read(job)
 
     said, job = asyncio.run(go())

@@ -1,0 +1,64 @@
+-- A job that is being given up is nobody's answer any more: the same request, sent again, is a new job.
+drop index public.vsl_jobs_request_idx;
+create unique index vsl_jobs_request_idx on public.vsl_jobs (user_id, request_hash)
+  where status in ('queued', 'running', 'succeeded') and not is_cancelling;
+
+create or replace function public.create_vsl_job(
+  p_id uuid, p_user_id uuid, p_caller_kind text, p_request jsonb, p_request_hash text,
+  p_budget_microusd bigint default null, p_webhook_url text default null
+) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_now timestamptz := private.now();
+  v_job public.vsl_jobs;
+  v_created boolean;
+begin
+  loop
+    insert into public.vsl_jobs (
+      id, user_id, caller_kind, request, request_hash, budget_microusd, webhook_url, webhook_state, next_at, created_at, updated_at)
+    values (
+      p_id, p_user_id, p_caller_kind, p_request, p_request_hash, p_budget_microusd,
+      p_webhook_url, case when p_webhook_url is null then 'none' else 'waiting' end, v_now, v_now, v_now)
+    on conflict (user_id, request_hash) where status in ('queued', 'running', 'succeeded') and not is_cancelling
+    do nothing
+    returning * into v_job;
+    v_created := found;
+    if not v_created then
+      select * into v_job from public.vsl_jobs
+      where user_id = p_user_id and request_hash = p_request_hash and status in ('queued', 'running', 'succeeded')
+        and not is_cancelling;
+      continue when not found; -- it failed, or was given up, just now
+    end if;
+    return private.vsl_job_json(v_job) || jsonb_build_object('created', v_created);
+  end loop;
+end
+$$;
+
+create or replace function public.retry_vsl_job(p_user_id uuid, p_id uuid) returns text
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_now timestamptz := private.now();
+  v_job public.vsl_jobs;
+begin
+  select * into v_job from public.vsl_jobs where id = p_id and user_id = p_user_id for update;
+  if not found then
+    return null;
+  elsif v_job.status not in ('failed', 'canceled') then
+    return v_job.status;
+  elsif exists (
+    select from public.vsl_jobs
+    where user_id = p_user_id and request_hash = v_job.request_hash and status in ('queued', 'running', 'succeeded')
+      and not is_cancelling
+  ) then
+    return 'superseded';
+  end if;
+  delete from public.vsl_steps where job_id = p_id and status = 'failed';
+  update public.vsl_jobs set status = 'queued', error = null, finished_at = null, is_cancelling = false, driver = null,
+    lease_until = null, next_at = v_now, updated_at = v_now,
+    webhook_state = case when webhook_state = 'none' then 'none' else 'waiting' end, webhook_attempts = 0
+  where id = p_id;
+  return 'queued';
+end
+$$;

@@ -25,7 +25,7 @@ Ending = Literal["error", "canceled", "ready"]
 
 MAX_NAME = 120
 WHERE_TO_LOOK = "The build log says why; with `VERCEL_TOKEN` set its failing lines would stand here."
-YEAR_3000_MS = 32_503_680_000_000
+YEAR_3000_S = 32_503_680_000
 _VERCEL: Mapping[str, Ending] = {
     "deployment.error": "error",
     "deployment.canceled": "canceled",
@@ -83,6 +83,13 @@ class DeployEvent:
         )
 
 
+def _at(seconds: float) -> float:
+    """A moment of this millennium. Raises ValueError."""
+    if not 0 <= seconds < YEAR_3000_S:
+        raise ValueError("this is no time of a deployment")
+    return seconds
+
+
 def event_of(facts: Mapping[str, Any]) -> DeployEvent:
     """The event of a delivery's row."""
     return DeployEvent(**facts)
@@ -115,12 +122,12 @@ def vercel_event(body: Mapping[str, Any]) -> DeployEvent | None:
     project = _name(_object(payload, "project").get("id")) or _name(payload.get("projectId"))
     created_at: Any = body.get("createdAt")
     is_number = isinstance(created_at, int | float) and not isinstance(created_at, bool)
-    if not project or not is_number or not 0 <= created_at < YEAR_3000_MS:
+    if not project or not is_number:
         raise ValueError("project.id or createdAt is missing")
     is_promoted = body["type"] == "deployment.promoted"
     return DeployEvent(
         ending=ending,
-        at=created_at / 1000,
+        at=_at(created_at / 1000),
         project=project,
         target="production" if is_promoted else _name(payload.get("target")) or "preview",
         deployment=_name(deployment.get("id")),
@@ -148,7 +155,7 @@ def github_event(body: Mapping[str, Any]) -> DeployEvent | None:
     name = rest.strip(" \u2013-")
     return DeployEvent(
         ending=ending,
-        at=datetime.fromisoformat(created_at).timestamp(),
+        at=_at(datetime.fromisoformat(created_at).timestamp()),
         project=f"{repository} {name}".strip(),
         target=word.lower() or "production",
         deployment=_name(deployment.get("id")),

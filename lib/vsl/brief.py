@@ -35,7 +35,7 @@ MAX_NAME = 100
 WRITTEN_IN = ("en", "pt")
 """Languages that a script can be written in; a script of one's own may be in any."""
 BREAKS = frozenset({"Cc", "Zl", "Zp"})
-NOT_IN_HOSTS = frozenset(" \"#%/<>?@[\\]^`{|}")
+NOT_IN_HOSTS = frozenset(' "#%/<>?@[\\]^`{|}')
 """WHATWG URL, forbidden domain code points, without the controls, which no address may hold anyway, and the colon."""
 LOCAL_NAMES = ("localhost", "local", "internal", "lan", "home", "localdomain")
 Source = Literal["own", "model", "template", "facts"]
@@ -81,8 +81,15 @@ def _told(text: str) -> str:
     return text
 
 
+def _spoken(text: str) -> str:
+    if not any(map(str.isalnum, text)):
+        raise PydanticCustomError("says_nothing", "must say something")
+    return _told(text)
+
+
 def _paragraphs(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
+    """Those with words: a line of dashes between two of them is none."""
+    lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
     if not lines:
         raise PydanticCustomError("says_nothing", "must say something")
     return "\n".join(map(_told, lines))
@@ -143,7 +150,7 @@ LinkUrl = Annotated[
     StringConstraints(max_length=2_000),
     AfterValidator(lambda url: _web_address(url, frozenset({"http", "https"}))),
 ]
-Narration = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_told)]
+Narration = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_spoken)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
@@ -227,7 +234,7 @@ class Brief(_Ours):
     music: Media | None = None
     captions: Captions = Captions()
     strict: bool = False
-    budget_usd: Annotated[float, Field(gt=0, le=1_000)] | None = 2.0
+    budget_usd: Annotated[float, Field(ge=1e-6, le=1_000)] | None = 2.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     stop_after: Literal["script"] | None = None
     estimate: bool = False

@@ -1,4 +1,5 @@
--- A job that is being given up is nobody's answer any more: the same request, sent again, is a new job.
+-- A job that is being given up is nobody's answer any more: the same request, sent again, is a new job. One that goes on
+-- is its answer, with the larger of the two budgets, and with the later one's webhook where the earlier has none.
 drop index public.vsl_jobs_request_idx;
 create unique index vsl_jobs_request_idx on public.vsl_jobs (user_id, request_hash)
   where status in ('queued', 'running', 'succeeded') and not is_cancelling;
@@ -25,9 +26,20 @@ begin
     returning * into v_job;
     v_created := found;
     if not v_created then
-      select * into v_job from public.vsl_jobs
+      -- Neither decides anything about the video: who orders it again may spend more on it, and be told of its end.
+      update public.vsl_jobs set
+        budget_microusd = case when budget_microusd is not null and p_budget_microusd is not null
+          then greatest(budget_microusd, p_budget_microusd) end,
+        webhook_url = coalesce(webhook_url, p_webhook_url),
+        webhook_state = case
+          when webhook_url is not null or p_webhook_url is null then webhook_state
+          when finished_at is null then 'waiting' else 'due' end,
+        next_at = case
+          when webhook_url is null and p_webhook_url is not null and finished_at is not null then v_now
+          else next_at end
       where user_id = p_user_id and request_hash = p_request_hash and status in ('queued', 'running', 'succeeded')
-        and not is_cancelling;
+        and not is_cancelling
+      returning * into v_job;
       continue when not found; -- it failed, or was given up, just now
     end if;
     return private.vsl_job_json(v_job) || jsonb_build_object('created', v_created);

@@ -165,7 +165,16 @@ def test_pages(site: Site) -> None:
                 break
             uploaded(browser, PNG + b"new", name="new.png")
         assert names == ["4.png", "3.png", "2.png", "1.png", "0.png"]
-        for wrong in ("limit=0", "limit=101", "limit=x", "kind=films", "cursor=x", "cursor=aGVsbG8=", f"cursor={BEYOND}", "cursor=%C3%A9"):
+        for wrong in (
+            "limit=0",
+            "limit=101",
+            "limit=x",
+            "kind=films",
+            "cursor=x",
+            "cursor=aGVsbG8=",
+            f"cursor={BEYOND}",
+            "cursor=%C3%A9",
+        ):
             answer = browser.get(f"{ASSETS}?{wrong}")
             assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, wrong.partition("=")[0])
 

@@ -207,6 +207,15 @@ def test_signed_nonsense(url: str, supabase: Project, body: bytes, code: str) ->
     assert (answer.status_code, answer.json()["code"], deliveries(supabase)) == (400, code, [])
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "1969-12-31T23:59:59Z"])
+def test_signed_by_github_and_of_no_time(url: str, supabase: Project, at: str) -> None:
+    """A moment that no calendar has in UTC is nonsense too."""
+    body = json.loads(status(9))
+    body["deployment_status"]["created_at"] = at
+    answer = send_status(url, json.dumps(body).encode(), "g-time")
+    assert (answer.status_code, answer.json()["code"], deliveries(supabase)) == (400, "invalid_event", [])
+
+
 def test_too_large(url: str) -> None:
     """A body beyond 256 KiB is refused before anything is computed of it."""
     assert send(url, b" " * (256 * 1024 + 1)).status_code == 413

@@ -31,6 +31,8 @@ ASSET = "0191d0a0-0000-7000-8000-000000000001"
         ({"script": {"text": "A.", "frames": [{"narration": "A."}]}}, "script", "needs either text or frames"),
         ({"script": {"frames": [{"beat": "hook"}]}}, "script.frames[0].narration", "is missing"),
         ({"script": {"frames": [{"narration": "A."}]}, "frames": 3}, "frames", "has no place beside script.frames"),
+        ({"script": {"frames": [{"narration": "…"}]}}, "script.frames[0].narration", "must say something"),
+        ({"script": {"text": "---\n\U0001f600"}}, "script.text", "must say something"),
         ({"music": "http://a.example/b.mp3"}, "music", "must be an https address"),
         ({"music": "song.mp3"}, "music", "must be the id of an asset or an https address"),
         ({"webhook_url": "https://10.0.0.1/x"}, "webhook_url", "must be a public address"),

@@ -102,7 +102,9 @@ class Scene:
         works = Works(plan, self.hands.do, self.hands.instead, measure, finish)
         return Pipeline(self.jobs, self.rows, works)
 
-    async def job(self, product: str = "lamp", *, budget: int | None = None, **request: object) -> Job:
+    async def job(
+        self, product: str = "lamp", *, budget: int | None = None, webhook: str | None = None, **request: object
+    ) -> Job:
         """A new job, or the one there is."""
         asked = {"product": product, **request}
         job, _ = await self.jobs.create(
@@ -112,7 +114,7 @@ class Scene:
             request=asked,
             request_hash=key(asked),
             budget_microusd=budget,
-            webhook_url=None,
+            webhook_url=webhook,
         )
         return job
 
@@ -360,6 +362,39 @@ def test_what_could_not_be_kept_is_left_at_once(scene: Scene) -> None:
 
     job = asyncio.run(go())
     assert (job.status, scene.hands.ended.count("script")) == ("succeeded", 2)
+
+
+def test_an_equal_order_may_spend_more_and_be_told(scene: Scene) -> None:
+    """Neither makes another video: the job goes on with what the later order adds, and loses nothing to it."""
+
+    async def go() -> list[tuple[int | None, str | None]]:
+        orders: list[dict[str, Any]] = [
+            {"budget": 1},
+            {"budget": 5, "webhook": "https://a.example/done"},
+            {"budget": 3, "webhook": "https://b.example/done"},
+            {"budget": None},
+            {"budget": 7},
+        ]
+        jobs = [await scene.job(**order) for order in orders]
+        assert len({job.id for job in jobs}) == 1
+        return [(job.budget_microusd, job.webhook_url) for job in jobs]
+
+    url = "https://a.example/done"
+    assert asyncio.run(go()) == [(1, None), (5, url), (5, url), (None, url), (None, url)]
+
+
+def test_who_orders_what_is_finished_is_told_at_once(scene: Scene) -> None:
+    """The webhook is due, as if it had been there before."""
+
+    async def go() -> Job | None:
+        await scene.drive(await scene.job())
+        assert await scene.jobs.claim_webhook() is None
+        await scene.job(webhook="https://a.example/done")
+        return await scene.jobs.claim_webhook()
+
+    due = asyncio.run(go())
+    assert due is not None
+    assert (due.status, due.webhook_url) == ("succeeded", "https://a.example/done")
 
 
 def test_canceling_what_runs(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
